@@ -1,0 +1,59 @@
+"""Train small neural networks on a CPU with exactly the results a NumPy script would have given.
+
+The public names are loaded on first use (PEP 562), so that ``import fastmnist`` costs nothing: neither NumPy
+nor Numba is imported until a function that needs it is asked for.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastmnist.data import DataUnavailableError, flatten, load_data, scale, to_categorical
+    from fastmnist.engine import Network, Packed, pack
+    from fastmnist.plots import plot_images
+    from fastmnist.scripts import evaluate, predict, sgd_epoch
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DataUnavailableError",
+    "Network",
+    "Packed",
+    "__version__",
+    "evaluate",
+    "flatten",
+    "load_data",
+    "pack",
+    "plot_images",
+    "predict",
+    "scale",
+    "sgd_epoch",
+    "to_categorical",
+]
+
+_HOME = {
+    "DataUnavailableError": "data",
+    "Network": "engine",
+    "Packed": "engine",
+    "evaluate": "scripts",
+    "flatten": "data",
+    "load_data": "data",
+    "pack": "engine",
+    "plot_images": "plots",
+    "predict": "scripts",
+    "scale": "data",
+    "sgd_epoch": "scripts",
+    "to_categorical": "data",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

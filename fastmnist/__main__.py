@@ -1,0 +1,152 @@
+"""The command line: ``fastmnist`` and ``python -m fastmnist``.
+
+Only the arguments are handled here. A command's module, and with it NumPy, Numba and rich, is imported when
+that command runs, so that ``fastmnist --help`` answers at once.
+"""
+
+import argparse
+import importlib
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn, TypeVar
+
+from fastmnist import __version__
+from fastmnist.commands import Recipe, UserError
+
+_Number = TypeVar("_Number", int, float)
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def _number(
+    kind: Callable[[str], _Number], accepted: Callable[[_Number], bool], words: str
+) -> Callable[[str], _Number]:
+    def parse(text: str) -> _Number:
+        try:
+            value = kind(text)
+        except ValueError:
+            pass
+        else:
+            if accepted(value):
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r} is not {words}")
+
+    return parse
+
+
+_count = _number(int, lambda n: n >= 1, "a whole number above 0")
+_seed = _number(int, lambda n: n >= 0, "a whole number from 0 up")
+_rate = _number(float, lambda x: 0 < x < math.inf, "a finite number above 0")
+_share = _number(float, lambda x: 0 <= x < 1, "a number from 0 up to, but not including, 1")
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(_count(size) for size in text.split(","))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="fastmnist", description="Train small neural networks on a CPU, fast.")
+    parser.add_argument("--version", action="version", version=f"fastmnist {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+
+    default = Recipe()
+    train = commands.add_parser(
+        "train",
+        help="train a network on MNIST and test it",
+        description="Train a network on MNIST with Adam and test it.",
+    )
+    train.add_argument("--epochs", type=_count, default=default.epochs, help="default %(default)s")
+    train.add_argument(
+        "--hidden",
+        type=_sizes,
+        default=default.hidden,
+        metavar="SIZES",
+        help=f"sizes of the hidden layers, such as 400,20; default {','.join(map(str, default.hidden))}",
+    )
+    train.add_argument("--batch-size", type=_count, default=default.batch_size, help="default %(default)s")
+    train.add_argument(
+        "--learning-rate",
+        type=_rate,
+        default=default.learning_rate,
+        help="the highest rate of the schedule; default %(default)s",
+    )
+    train.add_argument(
+        "--dropout",
+        type=_share,
+        default=default.dropout,
+        help="share of the hidden units switched off per sample; default %(default)s",
+    )
+    train.add_argument("--seed", type=_seed, default=default.seed, help="default %(default)s")
+    train.add_argument("--threads", type=_count, help="default: one per core; the results are the same")
+    train.add_argument(
+        "--data",
+        dest="source",
+        metavar="SOURCE",
+        help="'mnist', 'synthetic', or the path of an mnist.npz or of a folder of IDX files; "
+        "default: mnist, or the synthetic digits where MNIST cannot be had",
+    )
+    train.add_argument("--save", metavar="FILE", help="write the trained weights to this .npz file")
+    train.add_argument("--json", dest="as_json", action="store_true", help="print the result as one JSON object")
+
+    reproduce = commands.add_parser(
+        "reproduce",
+        help="run the four original programs and compare the figures they printed",
+        description="Run the four original NumPy programs on MNIST and compare the figures they printed. "
+        "Exit code 1 where one differs.",
+    )
+    reproduce.add_argument(
+        "rows",
+        nargs="*",
+        type=str.upper,
+        metavar="ROW",
+        help="A: the first thousand images; B: one update per sample; C: B with dropout; "
+        "D: batches with dropout; default: all four",
+    )
+    reproduce.add_argument("--epochs", type=_count, help="stop earlier than the original")
+    reproduce.add_argument(
+        "--json",
+        dest="as_json",
+        action="store_true",
+        help="print one JSON object per row, in a list if there are several rows",
+    )
+
+    info = commands.add_parser("info", help="versions, processor, threads, kernel cache and data found")
+    info.add_argument("--json", dest="as_json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments, without the program's name; default ``sys.argv[1:]``.
+
+    Returns
+    -------
+    int
+        0, or 1 where a run did not come out as it should (a training that diverged, a figure that differs),
+        2 after a mistake in the arguments or the data, 130 after Ctrl-C.
+    """
+    try:
+        options = vars(_parser().parse_args(argv))
+        command = importlib.import_module(f"fastmnist.commands.{options.pop('command')}")
+        code: int = command.run(**options)
+    except UserError as error:
+        print(f"fastmnist: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("fastmnist: interrupted", file=sys.stderr)
+        return 130
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

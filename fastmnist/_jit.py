@@ -1,0 +1,108 @@
+"""The one place that decides how kernels are compiled and cached.
+
+Float policy: no ``fastmath``. Every reduction order is written out in the kernels, so that results are the same for
+every thread count and every vector width; `simd` gives the speed that reordering would.
+
+`entry` kernels are called from Python and cached on disk; `kernel` functions are inlined into them. Numba's own cache
+looks only at the entry's file: a change in another kernel file, or in a setting that changes the generated code, would
+leave stale machine code running. Therefore every entry's cache carries one stamp, a hash over all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+from numba.core import config, event
+
+_OPTIONS = {"error_model": "numpy", "nogil": True}
+_INNER = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_ENTRIES: list[Any] = []
+
+
+def _stamp() -> str:
+    """Hash of every kernel source and of the settings that Numba's cache key leaves out."""
+    here = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in [here / "_jit.py", here / "spec.py", *sorted((here / "kernels").glob("*.py"))]:
+        digest.update(path.read_bytes())
+    settings = (
+        config.BOUNDSCHECK,
+        config.OPT,
+        config.LOOP_VECTORIZE,
+        config.SLP_VECTORIZE,
+        llvmlite.__version__,
+    )
+    digest.update(repr(settings).encode())
+    return digest.hexdigest()
+
+
+_STAMP = _stamp()
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function that only other kernels call."""
+    return numba.njit(**_INNER)(function)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile a function whose arguments or result are vectors: always inlined, so that they stay in registers."""
+    return numba.njit(forceinline=True, **_INNER)(function)
+
+
+def entry(function: Callable[..., Any]) -> Any:
+    """Compile a function that the engine calls; its machine code is kept on disk."""
+    dispatcher = numba.njit(**_OPTIONS)(function)
+    if not config.DISABLE_JIT:
+        _enable_cache(dispatcher)
+        _ENTRIES.append(dispatcher)
+    return dispatcher
+
+
+def _enable_cache(dispatcher: Any) -> None:
+    """Cache on disk under our own stamp, or not at all where Numba has no such stamp or no folder to write to."""
+    try:
+        dispatcher.enable_caching()
+    except RuntimeError:  # "no locator available": a read-only installation without a home folder
+        return
+    index: Any = getattr(dispatcher._cache, "_cache_file", None)
+    if hasattr(index, "_source_stamp"):
+        index._source_stamp = _STAMP
+    else:
+        dispatcher._cache.disable()
+
+
+def entries() -> tuple[Any, ...]:
+    """Every compiled entry point."""
+    return tuple(_ENTRIES)
+
+
+def cached_signatures(dispatcher: Any) -> list[Any]:
+    """Signatures whose machine code lies on disk under the present stamp."""
+    index = getattr(dispatcher._cache, "_cache_file", None)
+    return [] if index is None else list(index._load_index())
+
+
+class _CompileClock(event.TimingListener):
+    """Adds up compile time, and tells one listener when a compilation starts."""
+
+    announce: Callable[[], None] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds this process has spent compiling."""
+        return self.duration if self.done else 0.0
+
+    def on_start(self, event: Any) -> None:
+        """Forward the start of an outermost compilation."""
+        if self._depth == 0 and self.announce is not None:
+            self.announce()
+        super().on_start(event)
+
+
+clock = _CompileClock()
+event.register("numba:compile", clock)

@@ -1,0 +1,37 @@
+"""Between users' arrays and the kernels: check, convert, allocate, choose, call.
+
+The only layer that knows kernels and specs as a pair. Kernels are called for a fraction of a second at a time, so that
+Ctrl-C, progress and callbacks are served between two calls.
+"""
+
+from fastmnist.engine.draws import Draws, Rng
+from fastmnist.engine.flat import FlatNetwork, truth_of
+from fastmnist.engine.machine import (
+    cache_directory,
+    cached_kernels,
+    compile_seconds,
+    cpu_features,
+    on_compile,
+    vector_bits,
+)
+from fastmnist.engine.network import Network
+from fastmnist.engine.packing import Packed, as_packed, pack
+from fastmnist.kernels.sgd import Updates
+
+__all__ = [
+    "Draws",
+    "FlatNetwork",
+    "Network",
+    "Packed",
+    "Rng",
+    "Updates",
+    "as_packed",
+    "cache_directory",
+    "cached_kernels",
+    "compile_seconds",
+    "cpu_features",
+    "on_compile",
+    "pack",
+    "truth_of",
+    "vector_bits",
+]

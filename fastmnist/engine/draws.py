@@ -1,0 +1,83 @@
+"""Dropout draws, from whichever stream the replaced program would have used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmnist import spec
+from fastmnist.engine.threads import run_workers
+from fastmnist.kernels import rng as rng_kernels
+
+Rng = None | int | np.random.RandomState | np.random.Generator
+
+
+@dataclass
+class Draws:
+    """Where an epoch's dropout draws come from.
+
+    Parameters
+    ----------
+    rate : float
+        Share of units dropped, in [0, 1); 0 draws nothing.
+    rng : None, int, RandomState or Generator
+        None is NumPy's global legacy stream; an int seeds the counter-based stream.
+    draw : str
+        "integers", "keep-below" or "drop-below".
+    epoch : int
+        Only for integer seeds: epochs draw different numbers.
+    """
+
+    rate: float
+    rng: Rng
+    draw: str
+    epoch: int = 0
+
+    def take(self, row_0: int, n_rows: int, capacity: int, sizes: Sequence[int], workers: int) -> NDArray[np.uint8]:
+        """Draws for the next `n_rows` rows of hidden layers of `sizes`, in the order of the program replaced."""
+        count = n_rows * sum(sizes)
+        out = np.zeros(count + spec.TILE_BYTES, np.uint8)
+        kept = out[:count]
+        if isinstance(self.rng, int | np.integer):
+            seed = int(self.rng)
+            threshold = np.uint32(int(self.rate * 2**32))
+            key = np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF)
+            layers = np.asarray(sizes, np.int64)
+            run_workers(
+                rng_kernels.philox_draws,
+                workers,
+                *key,
+                self.epoch,
+                row_0,
+                n_rows,
+                capacity,
+                layers,
+                threshold,
+                kept,
+            )
+        else:
+            self._from_numpy(kept)
+        return out
+
+    def _from_numpy(self, kept: NDArray[np.uint8]) -> None:
+        code = spec.DROPOUT_DRAWS[self.draw]
+        rng: Any = np.random if self.rng is None else self.rng
+        if not isinstance(rng, np.random.Generator):
+            state = rng.get_state(legacy=False)
+            if state["bit_generator"] == "MT19937":
+                inner = state["state"]
+                key = inner["key"].copy()
+                position = rng_kernels.mt19937_draws(key, int(inner["pos"]), code, self.rate, kept)
+                rng.set_state({**state, "state": {"key": key, "pos": position}})
+                return
+        if code == spec.INTEGERS:
+            integers = rng.integers if isinstance(rng, np.random.Generator) else rng.randint
+            kept[:] = integers(2, size=kept.size)
+        elif code == spec.KEEP_BELOW:
+            kept[:] = rng.random(kept.size) < 1 - self.rate
+        else:
+            kept[:] = rng.random(kept.size) >= self.rate

@@ -1,0 +1,197 @@
+"""Dense products on tiles, register-blocked. Offsets and strides are in numbers, not bytes.
+
+Values and deltas of a layer are stored ``(tiles, capacity, V)``: tile t of row r lies at ``(t * capacity + r) * V``.
+"""
+
+from __future__ import annotations
+
+from fastmnist._jit import inlined, kernel
+from fastmnist.kernels.simd import W1, W2, W4, vadd, vfma, vload, vrepeat, vsplat, vstore, vtile_sums
+from fastmnist.spec import TILE_BYTES
+
+
+@inlined
+def _product_4_rows(s, s_at, s_row, s_k, v, v_at, v_k, v_tile, out, out_at, out_row, out_tile, n_k, width):
+    c0 = vload(out, out_at, out_tile, width)
+    c1 = vload(out, out_at + out_row, out_tile, width)
+    c2 = vload(out, out_at + 2 * out_row, out_tile, width)
+    c3 = vload(out, out_at + 3 * out_row, out_tile, width)
+    for k in range(n_k):
+        tiles = vload(v, v_at + k * v_k, v_tile, width)
+        p = s_at + k * s_k
+        c0 = vfma(vsplat(s[p], width), tiles, c0)
+        c1 = vfma(vsplat(s[p + s_row], width), tiles, c1)
+        c2 = vfma(vsplat(s[p + 2 * s_row], width), tiles, c2)
+        c3 = vfma(vsplat(s[p + 3 * s_row], width), tiles, c3)
+    vstore(out, out_at, out_tile, c0)
+    vstore(out, out_at + out_row, out_tile, c1)
+    vstore(out, out_at + 2 * out_row, out_tile, c2)
+    vstore(out, out_at + 3 * out_row, out_tile, c3)
+
+
+@inlined
+def _product_1_row(s, s_at, s_k, v, v_at, v_k, v_tile, out, out_at, out_tile, n_k, width):
+    c = vload(out, out_at, out_tile, width)
+    for k in range(n_k):
+        c = vfma(vsplat(s[s_at + k * s_k], width), vload(v, v_at + k * v_k, v_tile, width), c)
+    vstore(out, out_at, out_tile, c)
+
+
+@inlined
+def _product_rows(s, s_at, s_row, s_k, v, v_at, v_k, v_tile, out, out_at, out_row, out_tile, n_rows, n_k, width):
+    r = 0
+    while r + 4 <= n_rows:
+        p = s_at + r * s_row
+        q = out_at + r * out_row
+        _product_4_rows(s, p, s_row, s_k, v, v_at, v_k, v_tile, out, q, out_row, out_tile, n_k, width)
+        r += 4
+    while r < n_rows:
+        p = s_at + r * s_row
+        q = out_at + r * out_row
+        _product_1_row(s, p, s_k, v, v_at, v_k, v_tile, out, q, out_tile, n_k, width)
+        r += 1
+
+
+@kernel
+def product(s, s_at, s_row, s_k, v, v_at, v_k, v_tile, out, out_at, out_row, out_tile, n_rows, n_k, n_tiles):
+    """out[r, t] += sum_k s[r, k] * v[k, t]: scalars s times tiles v, for r < n_rows, k < n_k, t < n_tiles.
+
+    The element s[r, k] lies at ``s_at + r * s_row + k * s_k``; the tile v[k, t] at ``v_at + k * v_k + t * v_tile``; the
+    tile out[r, t] at ``out_at + r * out_row + t * out_tile``.
+    """
+    t = 0
+    while t + 4 <= n_tiles:
+        p = v_at + t * v_tile
+        q = out_at + t * out_tile
+        _product_rows(s, s_at, s_row, s_k, v, p, v_k, v_tile, out, q, out_row, out_tile, n_rows, n_k, W4)
+        t += 4
+    if t + 2 <= n_tiles:
+        p = v_at + t * v_tile
+        q = out_at + t * out_tile
+        _product_rows(s, s_at, s_row, s_k, v, p, v_k, v_tile, out, q, out_row, out_tile, n_rows, n_k, W2)
+        t += 2
+    if t < n_tiles:
+        p = v_at + t * v_tile
+        q = out_at + t * out_tile
+        _product_rows(s, s_at, s_row, s_k, v, p, v_k, v_tile, out, q, out_row, out_tile, n_rows, n_k, W1)
+
+
+@inlined
+def _dot_4_units(x, x_at, x_tile, w, w_at, w_unit, out, out_at, n_tiles, width):
+    lanes = TILE_BYTES // out.itemsize
+    c0 = vsplat(out.dtype.type(0), width)
+    c1 = c0
+    c2 = c0
+    c3 = c0
+    for t in range(n_tiles):
+        rows = vload(x, x_at + t * x_tile, lanes, width)
+        p = w_at + t * lanes
+        c0 = vfma(vrepeat(vload(w, p, 0, W1), width), rows, c0)
+        c1 = vfma(vrepeat(vload(w, p + w_unit, 0, W1), width), rows, c1)
+        c2 = vfma(vrepeat(vload(w, p + 2 * w_unit, 0, W1), width), rows, c2)
+        c3 = vfma(vrepeat(vload(w, p + 3 * w_unit, 0, W1), width), rows, c3)
+    s0 = vtile_sums(c0)
+    s1 = vtile_sums(c1)
+    s2 = vtile_sums(c2)
+    s3 = vtile_sums(c3)
+    for r in range(len(width)):
+        out[out_at + r * lanes] += s0[r]
+        out[out_at + r * lanes + 1] += s1[r]
+        out[out_at + r * lanes + 2] += s2[r]
+        out[out_at + r * lanes + 3] += s3[r]
+
+
+@inlined
+def _dot_1_unit(x, x_at, x_tile, w, w_at, out, out_at, n_tiles, width):
+    lanes = TILE_BYTES // out.itemsize
+    c = vsplat(out.dtype.type(0), width)
+    for t in range(n_tiles):
+        rows = vload(x, x_at + t * x_tile, lanes, width)
+        c = vfma(vrepeat(vload(w, w_at + t * lanes, 0, W1), width), rows, c)
+    sums = vtile_sums(c)
+    for r in range(len(width)):
+        out[out_at + r * lanes] += sums[r]
+
+
+@inlined
+def _dot_rows(x, x_at, x_tile, w, w_at, out, out_at, out_tile, n_tiles, n_units, width):
+    lanes = TILE_BYTES // out.itemsize
+    w_unit = n_tiles * lanes
+    o = 0
+    while o + 4 <= n_units:
+        q = out_at + o // lanes * out_tile + o % lanes
+        _dot_4_units(x, x_at, x_tile, w, w_at + o * w_unit, w_unit, out, q, n_tiles, width)
+        o += 4
+    while o < n_units:
+        q = out_at + o // lanes * out_tile + o % lanes
+        _dot_1_unit(x, x_at, x_tile, w, w_at + o * w_unit, out, q, n_tiles, width)
+        o += 1
+
+
+@kernel
+def dots(x, x_at, w, w_at, out, out_at, capacity, r0, r1, n_tiles, n_units):
+    """out[r, o] += sum_h x[r, h] * w[o, h] for rows r0 <= r < r1 and all n_units units o.
+
+    x (n_tiles, capacity, V) from offset `x_at`; w (n_units, n_tiles * V) from `w_at`; out (tiles, capacity, V) from
+    `out_at`. Each sum runs over the tiles in order, lane by lane, and the lanes are added last.
+    """
+    lanes = TILE_BYTES // out.itemsize
+    step = capacity * lanes
+    r = r0
+    while r + 4 <= r1:
+        here = r * lanes
+        _dot_rows(x, x_at + here, step, w, w_at, out, out_at + here, step, n_tiles, n_units, W4)
+        r += 4
+    while r < r1:
+        here = r * lanes
+        _dot_rows(x, x_at + here, step, w, w_at, out, out_at + here, step, n_tiles, n_units, W1)
+        r += 1
+
+
+@inlined
+def _back_and_update_tiles(d, d_at, d_tile, w, w_at, w_unit, x, x_at, x_tile, out, out_at, n_units, width):
+    lanes = TILE_BYTES // out.itemsize
+    values = vload(x, x_at, x_tile, width)
+    total = vsplat(out.dtype.type(0), width)
+    for o in range(n_units):
+        delta = vsplat(d[d_at + o // lanes * d_tile + o % lanes], width)
+        row = vload(w, w_at + o * w_unit, lanes, width)
+        total = vfma(delta, row, total)
+        vstore(w, w_at + o * w_unit, lanes, vfma(delta, values, row))
+    vstore(out, out_at, x_tile, total)
+
+
+@kernel
+def back_and_update(d, d_at, w, w_at, x, x_at, out, out_at, capacity, n_units, n_tiles):
+    """One row: out[h] = sum_o d[o] * w[o, h] with the old w, while w[o, h] += d[o] * x[h].
+
+    d, x and out are rows of ``(tiles, capacity, V)`` arrays at these offsets; w (n_units, n_tiles * V).
+    """
+    lanes = TILE_BYTES // out.itemsize
+    unit = n_tiles * lanes
+    step = capacity * lanes
+    t = 0
+    while t + 4 <= n_tiles:
+        p = t * step
+        _back_and_update_tiles(
+            d, d_at, step, w, w_at + t * lanes, unit, x, x_at + p, step, out, out_at + p, n_units, W4
+        )
+        t += 4
+    while t < n_tiles:
+        p = t * step
+        _back_and_update_tiles(
+            d, d_at, step, w, w_at + t * lanes, unit, x, x_at + p, step, out, out_at + p, n_units, W1
+        )
+        t += 1
+
+
+@kernel
+def add_rows(d, d_at, capacity, n_rows, out, out_at, t0, t1, factor):
+    """out[t] += factor * sum_r d[t, r] for tiles t0 <= t < t1: the bias gradient."""
+    lanes = TILE_BYTES // out.itemsize
+    for t in range(t0, t1):
+        total = vsplat(out.dtype.type(0), W1)
+        for r in range(n_rows):
+            total = vadd(total, vload(d, d_at + (t * capacity + r) * lanes, 0, W1))
+        p = out_at + t * lanes
+        vstore(out, p, 0, vfma(vsplat(out.dtype.type(factor), W1), total, vload(out, p, 0, W1)))

@@ -1,0 +1,184 @@
+"""The forward pass of a block, and evaluation and prediction over many blocks.
+
+Values of a layer are stored ``(tiles, capacity, V)``; all layers of a block follow one another in one scratch vector.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastmnist._jit import entry, kernel
+from fastmnist.kernels.dense import dots, product
+from fastmnist.kernels.pointwise import activate, finish_outputs, score_outputs
+from fastmnist.kernels.simd import W1, vload, vsplat, vstore
+from fastmnist.kernels.sparse import share, sparse_forward
+from fastmnist.spec import (
+    ACTIVATION,
+    BIASES,
+    IN_TILES,
+    MASK,
+    N_IN,
+    N_OUT,
+    OUT_TILES,
+    TILE_BYTES,
+    VALUES,
+    WEIGHTS,
+)
+
+
+class Truth(NamedTuple):
+    """What the rows of the blocks should give."""
+
+    labels: np.ndarray  # (n_rows,) int64: the class, or the argmax of the target vector
+    targets: np.ndarray  # (n_rows, O) flattened float, empty where the targets are one-hot
+
+
+class Dropout(NamedTuple):
+    """Dropout draws of the rows of the blocks, and what is done with them."""
+
+    mask: np.ndarray  # uint8, in drawing order, at least one tile longer than the draws; empty without dropout
+    keep_scale: float  # factor on kept values; 0 without dropout
+    value_scale: float  # factor on values before the activation's gradient is taken
+    gradient_scale: float  # factor on kept gradients; 0 without dropout
+
+
+@kernel
+def rows_of(b, blocks):
+    """Rows of block b."""
+    return min(blocks.capacity, blocks.n_rows - b * blocks.capacity)
+
+
+@kernel
+def mask_start(b, n_rows, blocks, layers, k):
+    """Where the draws of hidden layer k for block b start."""
+    n_hidden = layers[layers.shape[0] - 1, MASK]
+    return b * blocks.capacity * n_hidden + n_rows * layers[k, MASK]
+
+
+@kernel
+def set_rows(values, at, row_step, tile_step, r0, r1, t0, t1, params, biases):
+    """values[t, r] = biases[t], or 0 where `biases` is -1."""
+    lanes = TILE_BYTES // values.itemsize
+    for t in range(t0, t1):
+        tile = vsplat(values.dtype.type(0), W1)
+        if biases >= 0:
+            tile = vload(params, biases + t * lanes, 0, W1)
+        for r in range(r0, r1):
+            vstore(values, at + t * tile_step + r * row_step, 0, tile)
+
+
+@kernel
+def first_layer_forward(b, blocks, layers, params, values, at, t0, t1):
+    """Pre-activations of the first layer's tiles t0 <= t < t1 for block b."""
+    lanes = TILE_BYTES // values.itemsize
+    n_rows = rows_of(b, blocks)
+    n_in = layers[0, N_IN]
+    step = blocks.capacity * lanes
+    set_rows(values, at, lanes, step, 0, n_rows, t0, t1, params, layers[0, BIASES])
+    if blocks.dense.size:
+        row_0 = b * blocks.capacity * n_in
+        weights = layers[0, WEIGHTS] + t0 * n_in * lanes
+        out = at + t0 * step
+        product(
+            blocks.dense, row_0, n_in, np.int64(1), params, weights, lanes, n_in * lanes,
+            values, out, lanes, step, n_rows, n_in, t1 - t0,
+        )  # fmt: skip
+    else:
+        sparse_forward(b, blocks, params, layers[0, WEIGHTS], n_in, values, at, t0, t1)
+
+
+@kernel
+def upper_layers_forward(b, blocks, layers, params, dropout, values, at, r0, r1):
+    """Layers after the first for rows r0 <= r < r1 of block b, up to the finished outputs."""
+    lanes = TILE_BYTES // values.itemsize
+    capacity = blocks.capacity
+    step = capacity * lanes
+    n_layers = layers.shape[0]
+    n_rows = rows_of(b, blocks)
+    for k in range(1, n_layers):
+        below = at + layers[k - 1, VALUES] * capacity
+        here = at + layers[k, VALUES] * capacity
+        tiles = layers[k, OUT_TILES]
+        set_rows(values, here, lanes, step, r0, r1, 0, tiles, params, layers[k, BIASES])
+        n_out = layers[k, N_OUT]
+        dots(
+            values,
+            below,
+            params,
+            layers[k, WEIGHTS],
+            values,
+            here,
+            capacity,
+            r0,
+            r1,
+            layers[k, IN_TILES],
+            n_out,
+        )
+        if k < n_layers - 1:
+            draws = mask_start(b, n_rows, blocks, layers, k)
+            activate(
+                values, here, lanes, step, r0, r1, n_out, 0, tiles, layers[k, ACTIVATION],
+                dropout.mask, draws, n_out, dropout.keep_scale,
+            )  # fmt: skip
+    last = n_layers - 1
+    here = at + layers[last, VALUES] * capacity
+    for r in range(r0, r1):
+        finish_outputs(values, here + r * lanes, step, layers[last, N_OUT], layers[last, ACTIVATION])
+
+
+@kernel
+def score_row(b, r, blocks, layers, truth, values, at):
+    """`score_outputs` of row r of block b."""
+    lanes = TILE_BYTES // values.itemsize
+    last = layers.shape[0] - 1
+    n = b * blocks.capacity + r
+    n_out = layers[last, N_OUT]
+    here = at + layers[last, VALUES] * blocks.capacity + r * lanes
+    return score_outputs(
+        values,
+        here,
+        blocks.capacity * lanes,
+        n_out,
+        layers[last, ACTIVATION],
+        truth.labels[n],
+        truth.targets,
+        n * n_out,
+    )
+
+
+@entry
+def infer(w, n_workers, blocks, layers, params, dropout, truth, values, outputs, scores):
+    """Outputs and scores of all rows, without dropout; a worker takes whole blocks.
+
+    values: scratch, a block's values for each worker; outputs (n_rows, O), or (0, O) if not wanted; scores (n_rows, 3):
+    squared error, cross-entropy, correct; (0, 3) if not wanted.
+    """
+    lanes = TILE_BYTES // values.itemsize
+    n_blocks = blocks.start.size
+    last = layers.shape[0] - 1
+    scratch = values.size // n_workers
+    step = blocks.capacity * lanes
+    begin, end = share(n_blocks, w, n_workers)
+    at = w * scratch
+    for b in range(begin, end):
+        n_rows = rows_of(b, blocks)
+        first_layer_forward(b, blocks, layers, params, values, at, 0, layers[0, OUT_TILES])
+        if last > 0:
+            activate(
+                values, at, lanes, step, 0, n_rows, layers[0, N_OUT], 0, layers[0, OUT_TILES],
+                layers[0, ACTIVATION], dropout.mask, 0, 0, 0.0,
+            )  # fmt: skip
+        upper_layers_forward(b, blocks, layers, params, dropout, values, at, 0, n_rows)
+        here = at + layers[last, VALUES] * blocks.capacity
+        for r in range(n_rows):
+            n = b * blocks.capacity + r
+            if scores.shape[0]:
+                squared, entropy, correct = score_row(b, r, blocks, layers, truth, values, at)
+                scores[n, 0] = squared
+                scores[n, 1] = entropy
+                scores[n, 2] = correct
+            if outputs.shape[0]:
+                for o in range(layers[last, N_OUT]):
+                    outputs[n, o] = values[here + o // lanes * step + r * lanes + o % lanes]

@@ -1,0 +1,309 @@
+"""Activations, their gradients, the output layer's losses, and the optimisers' steps."""
+
+from __future__ import annotations
+
+import math
+
+from fastmnist._jit import inlined, kernel
+from fastmnist.kernels.simd import (
+    W1,
+    vadd,
+    vdiv,
+    vfma,
+    vload,
+    vmask,
+    vmul,
+    vpower_of_two,
+    vround,
+    vsplat,
+    vsqrt,
+    vstore,
+    vsub,
+    vwhere_positive,
+)
+from fastmnist.spec import (
+    ADAM,
+    CROSS_ENTROPY,
+    LINEAR,
+    MOMENTUM,
+    NESTEROV,
+    RELU,
+    RELU_STRAIGHT_THROUGH,
+    RMSPROP,
+    SIGMOID,
+    SOFTMAX,
+    TANH,
+    TILE_BYTES,
+)
+
+
+@inlined
+def _constant(x, value):
+    """A tile of `value` in the float type of array x."""
+    return vsplat(x.dtype.type(value), W1)
+
+
+@inlined
+def _clamp(x, v, bound):
+    """Lanes of v limited to [-bound, bound]; NaN stays NaN."""
+    limit = _constant(x, bound)
+    low = vsub(_constant(x, 0), limit)
+    v = vwhere_positive(vsub(v, limit), limit, v)
+    return vwhere_positive(vsub(low, v), low, v)
+
+
+@inlined
+def _exp(x, v):
+    """Exp of each lane to about 1 ulp: 2**n times a Taylor polynomial on [-ln 2 / 2, ln 2 / 2].
+
+    Cody and Waite's reduction with ln 2 in two parts. Lanes are limited so that 2**n stays a normal number: beyond the
+    limit the result is within the smallest or largest normal number of the truth.
+    """
+    single = x.itemsize == 4
+    v = _clamp(x, v, 87.0 if single else 708.0)
+    n = vround(vmul(v, _constant(x, 1.4426950408889634)))
+    r = vfma(n, _constant(x, -0.693359375 if single else -0.6931471803691238), v)
+    r = vfma(n, _constant(x, 2.12194440e-4 if single else -1.9082149292705877e-10), r)
+    p = _constant(x, 0.0)
+    if not single:
+        p = _constant(x, 1 / 6227020800)
+        p = vfma(p, r, _constant(x, 1 / 479001600))
+        p = vfma(p, r, _constant(x, 1 / 39916800))
+        p = vfma(p, r, _constant(x, 1 / 3628800))
+        p = vfma(p, r, _constant(x, 1 / 362880))
+        p = vfma(p, r, _constant(x, 1 / 40320))
+    p = vfma(p, r, _constant(x, 1 / 5040))
+    p = vfma(p, r, _constant(x, 1 / 720))
+    p = vfma(p, r, _constant(x, 1 / 120))
+    p = vfma(p, r, _constant(x, 1 / 24))
+    p = vfma(p, r, _constant(x, 1 / 6))
+    p = vfma(p, r, _constant(x, 0.5))
+    p = vfma(p, r, _constant(x, 1.0))
+    p = vfma(p, r, _constant(x, 1.0))
+    return vmul(p, vpower_of_two(n))
+
+
+@inlined
+def _sigmoid(x, v):
+    """1 / (1 + exp(-v))."""
+    one = _constant(x, 1.0)
+    return vdiv(one, vadd(one, _exp(x, vsub(_constant(x, 0.0), v))))
+
+
+@inlined
+def _tanh(x, v):
+    """Tanh: v + v**3 P(v**2) / Q(v**2) below 0.625 (Moshier, Cephes), 1 - 2 / (exp(2 v) + 1) above."""
+    one = _constant(x, 1.0)
+    two = _constant(x, 2.0)
+    s = vmul(v, v)
+    p = vfma(_constant(x, -9.64399179425052238628e-1), s, _constant(x, -9.92877231001918586564e1))
+    p = vfma(p, s, _constant(x, -1.61468768441708447952e3))
+    q = vadd(s, _constant(x, 1.12811678491632931402e2))
+    q = vfma(q, s, _constant(x, 2.23548839060100448583e3))
+    q = vfma(q, s, _constant(x, 4.84406305325125486048e3))
+    small = vfma(vmul(v, s), vdiv(p, q), v)
+    large = vsub(one, vdiv(two, vadd(_exp(x, vadd(v, v)), one)))
+    return vwhere_positive(vsub(s, _constant(x, 0.390625)), large, small)
+
+
+@kernel
+def activate(values, at, row_step, tile_step, r0, r1, n_units, t0, t1, activation, mask, mask_at, mask_row, keep_scale):
+    """values[t, r] = f(values[t, r]) * mask[r, t] * keep_scale for hidden tiles t0 <= t < t1 and rows r0 <= r < r1.
+
+    Tile t of row r lies at ``at + t * tile_step + r * row_step``. mask: dropout draws, 1 keeps, one byte per unit, row
+    r from ``mask_at + r * mask_row``; ``keep_scale == 0`` means no dropout. Lanes past the layer's n_units are set to 0.
+    """
+    lanes = TILE_BYTES // values.itemsize
+    for t in range(t0, t1):
+        for r in range(r0, r1):
+            p = at + t * tile_step + r * row_step
+            v = vload(values, p, 0, W1)
+            if activation == RELU or activation == RELU_STRAIGHT_THROUGH:
+                v = vwhere_positive(v, v, _constant(values, 0.0))
+            elif activation == SIGMOID:
+                v = _sigmoid(values, v)
+            elif activation == TANH:
+                v = _tanh(values, v)
+            if keep_scale != 0:
+                kept = vmask(mask, mask_at + r * mask_row + t * lanes, 0, v)
+                v = vmul(v, vmul(kept, _constant(values, keep_scale)))
+            vstore(values, p, 0, v)
+            for unit in range(n_units, (t + 1) * lanes):
+                values[p + unit - t * lanes] = 0
+
+
+@kernel
+def through_activation(
+    deltas,
+    values,
+    at,
+    row_step,
+    tile_step,
+    r0,
+    r1,
+    n_units,
+    t0,
+    t1,
+    activation,
+    mask,
+    mask_at,
+    mask_row,
+    value_scale,
+    gradient_scale,
+):
+    """deltas[t, r] *= f'(values[t, r] * value_scale) * mask[r, t] * gradient_scale, f' as a function of f's value.
+
+    Layout as in `activate`; ``gradient_scale == 0`` means no dropout. `value_scale` undoes dropout's scaling, or is 1
+    where the gradient is to be taken at the scaled value.
+    """
+    lanes = TILE_BYTES // values.itemsize
+    one = _constant(values, 1.0)
+    zero = _constant(values, 0.0)
+    for t in range(t0, t1):
+        for r in range(r0, r1):
+            p = at + t * tile_step + r * row_step
+            d = vload(deltas, p, 0, W1)
+            f = vmul(vload(values, p, 0, W1), _constant(values, value_scale))
+            if activation == RELU:
+                d = vwhere_positive(f, d, zero)
+            elif activation == SIGMOID:
+                d = vmul(d, vmul(f, vsub(one, f)))
+            elif activation == TANH:
+                d = vmul(d, vsub(one, vmul(f, f)))
+            if gradient_scale != 0:
+                kept = vmask(mask, mask_at + r * mask_row + t * lanes, 0, d)
+                d = vmul(d, vmul(kept, _constant(values, gradient_scale)))
+            vstore(deltas, p, 0, d)
+            for unit in range(n_units, (t + 1) * lanes):
+                deltas[p + unit - t * lanes] = 0
+
+
+@kernel
+def finish_outputs(z, at, tile_step, n_units, activation):
+    """Output activation of one row in place: softmax over its units, or f of each."""
+    lanes = TILE_BYTES // z.itemsize
+    if activation == LINEAR:
+        return
+    largest = z[at]
+    total = z[at] - z[at]
+    if activation == SOFTMAX:
+        for o in range(1, n_units):
+            largest = max(largest, z[at + o // lanes * tile_step + o % lanes])
+    for o in range(n_units):
+        p = at + o // lanes * tile_step + o % lanes
+        if activation == SOFTMAX:
+            z[p] = math.exp(z[p] - largest)
+            total += z[p]
+        elif activation == SIGMOID:
+            z[p] = 1 / (1 + math.exp(-z[p]))
+        elif activation == TANH:
+            z[p] = math.tanh(z[p])
+        elif not z[p] > 0 and z[p] == z[p]:
+            z[p] = 0
+    if activation == SOFTMAX:
+        for o in range(n_units):
+            z[at + o // lanes * tile_step + o % lanes] /= total
+
+
+@kernel
+def score_outputs(z, at, tile_step, n_units, activation, label, targets, target_at):
+    """(sum of squared errors, cross-entropy, whether the largest output is the label's) of one finished row.
+
+    targets[target_at:] is the row's target vector; where `targets` is empty it is 1 at `label`, else 0.
+    """
+    lanes = TILE_BYTES // z.itemsize
+    squared = 0.0
+    entropy = 0.0
+    best = 0
+    largest = z[at]
+    for o in range(n_units):
+        v = z[at + o // lanes * tile_step + o % lanes]
+        target = z.dtype.type(o == label) if targets.size == 0 else targets[target_at + o]
+        # the first of equals, and the first NaN, as np.argmax picks
+        if v > largest or (v != v and largest == largest):
+            largest = v
+            best = o
+        error = v - target
+        squared += error * error
+        if activation == SOFTMAX:
+            if target != 0:
+                entropy -= target * _log(v)
+        elif activation == SIGMOID:
+            if target != 0:
+                entropy -= target * _log(v)
+            if target != 1:
+                entropy -= (1 - target) * _log(1 - v)
+    return squared, entropy, best == label
+
+
+@kernel
+def _log(p):
+    """Log p with a floor at the smallest normal float64, so that a certain mistake costs 708 and not infinity."""
+    return math.log(max(float(p), 2.2250738585072014e-308)) if p == p else float(p)
+
+
+@kernel
+def output_deltas(z, d, at, tile_step, n_units, activation, loss, label, targets, target_at, scale):
+    """d[o] = scale * dloss/dz[o] of one finished row, the squared error halved as (o - t) f'(o); padding set to 0."""
+    lanes = TILE_BYTES // z.itemsize
+    dot = z[at] - z[at]
+    for o in range(n_units):
+        p = at + o // lanes * tile_step + o % lanes
+        v = z[p]
+        target = z.dtype.type(o == label) if targets.size == 0 else targets[target_at + o]
+        error = v - target
+        if loss != CROSS_ENTROPY:
+            if activation == SIGMOID:
+                error *= v * (1 - v)
+            elif activation == TANH:
+                error *= 1 - v * v
+            elif activation == RELU:
+                error *= v > 0
+            elif activation == SOFTMAX:
+                dot += error * v
+        d[p] = scale * error
+    if activation == SOFTMAX and loss != CROSS_ENTROPY:
+        for o in range(n_units):
+            p = at + o // lanes * tile_step + o % lanes
+            d[p] = z[p] * (d[p] - scale * dot)
+    for o in range(n_units, (n_units + lanes - 1) // lanes * lanes):
+        d[at + o // lanes * tile_step + o % lanes] = 0
+
+
+@kernel
+def optimizer_step(optimizer, params, grads, slot_1, slot_2, at, n_tiles, rate, decay_1, decay_2, epsilon):
+    """One step for n_tiles tiles from offset `at`; the gradient is used up (set to 0).
+
+    momentum: m = decay_1 m - rate g, p += m; nesterov: p += decay_1 m - rate g; rmsprop: v = decay_2 v +
+    (1 - decay_2) g**2, p -= rate g / sqrt(v + epsilon); adam: m, v as running means, p -= rate m / (sqrt(v) + epsilon),
+    with Adam's bias correction already in `rate`. Keras 3's rules.
+    """
+    lanes = TILE_BYTES // params.itemsize
+    rates = _constant(params, rate)
+    b1 = _constant(params, decay_1)
+    b2 = _constant(params, decay_2)
+    c1 = _constant(params, 1 - decay_1)  # the difference in float64: 1 - 0.999 in float32 is 5e-5 off
+    c2 = _constant(params, 1 - decay_2)
+    eps = _constant(params, epsilon)
+    for t in range(n_tiles):
+        p = at + t * lanes
+        w = vload(params, p, 0, W1)
+        g = vload(grads, p, 0, W1)
+        if optimizer == MOMENTUM or optimizer == NESTEROV:
+            descent = vmul(rates, g)
+            m = vsub(vmul(b1, vload(slot_1, p, 0, W1)), descent)
+            vstore(slot_1, p, 0, m)
+            w = vadd(w, vsub(vmul(b1, m), descent) if optimizer == NESTEROV else m)
+        elif optimizer == RMSPROP:
+            v = vadd(vmul(b2, vload(slot_2, p, 0, W1)), vmul(c2, vmul(g, g)))
+            vstore(slot_2, p, 0, v)
+            w = vsub(w, vdiv(vmul(rates, g), vsqrt(vadd(v, eps))))
+        elif optimizer == ADAM:
+            m = vfma(c1, vsub(g, vload(slot_1, p, 0, W1)), vload(slot_1, p, 0, W1))
+            v = vload(slot_2, p, 0, W1)
+            v = vfma(c2, vsub(vmul(g, g), v), v)
+            vstore(slot_1, p, 0, m)
+            vstore(slot_2, p, 0, v)
+            w = vsub(w, vdiv(vmul(rates, m), vadd(vsqrt(v), eps)))
+        vstore(params, p, 0, w)
+        vstore(grads, p, 0, _constant(params, 0.0))

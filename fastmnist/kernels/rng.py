@@ -1,0 +1,139 @@
+"""Dropout draws: NumPy's MT19937 stream continued exactly, and the counter-based Philox stream.
+
+A draw is one byte, 1 where the unit is kept. Draws lie in the order in which the replaced program makes them: batch by
+batch, within a batch layer by layer, within a layer row by row.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastmnist._jit import entry, inlined, kernel
+from fastmnist.kernels.sparse import share
+from fastmnist.spec import INTEGERS, KEEP_BELOW
+
+_N, _M = 624, 397
+_UPPER, _LOWER = np.uint32(0x80000000), np.uint32(0x7FFFFFFF)
+_MATRIX = np.uint32(0x9908B0DF)
+
+
+@inlined
+def _twist(upper, lower):
+    mixed = np.uint32((upper & _UPPER) | (lower & _LOWER))
+    return np.uint32((mixed >> np.uint32(1)) ^ (np.uint32(mixed & np.uint32(1)) * _MATRIX))
+
+
+@kernel
+def _next_words(key, words):
+    """Advance the state by 624 words and temper them (Matsumoto and Nishimura, 1998).
+
+    Three loops whose reads lie at least 227 words away from their writes, so that each runs in vectors.
+    """
+    for i in range(_N - _M):
+        key[i] = key[i + _M] ^ _twist(key[i], key[i + 1])
+    for i in range(_N - _M, _N - 1):
+        key[i] = key[i + _M - _N] ^ _twist(key[i], key[i + 1])
+    key[_N - 1] = key[_M - 1] ^ _twist(key[_N - 1], key[0])
+    _temper(key, words)
+
+
+@kernel
+def _temper(key, words):
+    for i in range(_N):
+        y = key[i]
+        y = np.uint32(y ^ (y >> np.uint32(11)))
+        y = np.uint32(y ^ (np.uint32(y << np.uint32(7)) & np.uint32(0x9D2C5680)))
+        y = np.uint32(y ^ (np.uint32(y << np.uint32(15)) & np.uint32(0xEFC60000)))
+        words[i] = np.uint32(y ^ (y >> np.uint32(18)))
+
+
+@entry
+def mt19937_draws(key, position, draw, rate, out):
+    """Fill `out` with dropout draws and return the new position; `key` (624,) uint32 is advanced in place.
+
+    `draw` INTEGERS is ``randint(2)``: the lowest bit of one word. The others compare ``random()``, 53 bits of two words
+    (a >> 5) * 2**26 + (b >> 6), with the rate: KEEP_BELOW keeps where it is below 1 - rate, DROP_BELOW drops where it
+    is below rate.
+    """
+    words = np.empty(_N, np.uint32)
+    _temper(key, words)
+    bound = (1.0 - rate if draw == KEEP_BELOW else rate) * 9007199254740992.0
+    n = 0
+    while n < out.size:
+        if position == _N:
+            _next_words(key, words)
+            position = 0
+        if draw == INTEGERS:
+            count = min(_N - position, out.size - n)
+            for k in range(count):
+                out[n + k] = words[position + k] & np.uint32(1)
+            n += count
+            position += count
+        else:
+            a = words[position] >> np.uint32(5)
+            position += 1
+            if position == _N:
+                _next_words(key, words)
+                position = 0
+            b = words[position] >> np.uint32(6)
+            position += 1
+            below = a * 67108864.0 + b < bound
+            out[n] = below == (draw == KEEP_BELOW)
+            n += 1
+    return position
+
+
+@inlined
+def _philox_round(c0, c1, c2, c3, k0, k1):
+    p0 = np.uint64(c0) * np.uint64(0xD2511F53)
+    p1 = np.uint64(c2) * np.uint64(0xCD9E8D57)
+    return (
+        np.uint32(np.uint32(p1 >> np.uint64(32)) ^ c1 ^ k0),
+        np.uint32(p1),
+        np.uint32(np.uint32(p0 >> np.uint64(32)) ^ c3 ^ k1),
+        np.uint32(p0),
+    )
+
+
+@inlined
+def philox4x32(c0, c1, c2, c3, k0, k1):
+    """Four words for one counter and key: Philox4x32-10 (Salmon, Moraes, Dror and Shaw, 2011)."""
+    for _ in range(10):
+        c0, c1, c2, c3 = _philox_round(c0, c1, c2, c3, k0, k1)
+        k0 = np.uint32(k0 + np.uint32(0x9E3779B9))
+        k1 = np.uint32(k1 + np.uint32(0xBB67AE85))
+    return c0, c1, c2, c3
+
+
+@kernel
+def _philox_row(k0, k1, epoch, layer, row, n_units, threshold, out, at):
+    for unit in range(0, n_units, 4):
+        words = philox4x32(
+            np.uint32(unit // 4),
+            np.uint32(row),
+            np.uint32(layer),
+            np.uint32(epoch),
+            np.uint32(k0),
+            np.uint32(k1),
+        )
+        for k in range(min(4, n_units - unit)):
+            out[at + unit + k] = words[k] >= threshold
+
+
+@entry
+def philox_draws(w, n_workers, k0, k1, epoch, row_0, n_rows, capacity, sizes, threshold, out):
+    """Draws for rows row_0 <= row < row_0 + n_rows of an epoch, in batches of `capacity`, hidden layers of `sizes`.
+
+    A draw depends on the seed (k0, k1), epoch, layer, row and unit alone: unit u of a row is word u % 4 of the block
+    with counter (u // 4, row, layer, epoch), kept where it is at least `threshold`.
+    """
+    n_units = sizes.sum()
+    begin, end = share(n_rows, w, n_workers)
+    for r in range(begin, end):
+        batch = r // capacity * capacity
+        batch_rows = min(capacity, n_rows - batch)
+        at = batch * n_units
+        for layer in range(sizes.size):
+            row_at = at + (r - batch) * sizes[layer]
+            _philox_row(k0, k1, epoch, layer, row_0 + r, sizes[layer], threshold, out, row_at)
+            at += batch_rows * sizes[layer]

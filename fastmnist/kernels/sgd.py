@@ -1,0 +1,451 @@
+"""Training: exact blocked per-sample SGD, and mini-batch steps with any optimiser.
+
+Both run block by block in two alternating stages: the first layer and the weight updates, split by tiles of units, each
+owned by one worker; and the rest. Nobody adds up numbers across workers, so results do not depend on their number.
+Deltas carry the factor of the update (minus the learning rate, or the gradient's 1 / B) from the output layer down.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastmnist._jit import entry, inlined, kernel
+from fastmnist.kernels.barrier import meet
+from fastmnist.kernels.dense import add_rows, back_and_update, product
+from fastmnist.kernels.forward import (
+    first_layer_forward,
+    mask_start,
+    rows_of,
+    score_row,
+    upper_layers_forward,
+)
+from fastmnist.kernels.pointwise import activate, optimizer_step, output_deltas, through_activation
+from fastmnist.kernels.simd import W1, W2, W4, vfma, vload, vsplat, vstore
+from fastmnist.kernels.sparse import share, sparse_update
+from fastmnist.spec import (
+    ACTIVATION,
+    ADAM,
+    BIASES,
+    IN_TILES,
+    N_IN,
+    N_OUT,
+    OUT_TILES,
+    SGD,
+    TILE_BYTES,
+    VALUES,
+    WEIGHTS,
+)
+
+
+class Updates(NamedTuple):
+    """Loss and update rule."""
+
+    loss: int
+    optimizer: int
+    rates: np.ndarray  # (blocks,) float64: the learning rate of each block
+    steps_before: int  # steps taken before the first block
+    decay_1: float  # momentum, or Adam's beta_1
+    decay_2: float  # RMSprop's rho, or Adam's beta_2
+    epsilon: float
+    repeats: int  # updates from each block's outputs
+
+
+class Parameters(NamedTuple):
+    """Flat vectors in the layout of `spec.Layout`."""
+
+    params: np.ndarray
+    grads: np.ndarray  # zero before and after; empty for plain SGD
+    slot_1: np.ndarray  # the optimiser's state, empty where it has none
+    slot_2: np.ndarray
+
+
+@kernel
+def first_layer_update(b, blocks, layers, deltas, target, t0, t1):
+    """Target += x^T deltas for the first layer's tiles t0 <= t < t1: weights and biases."""
+    lanes = TILE_BYTES // target.itemsize
+    n_rows = rows_of(b, blocks)
+    n_in = layers[0, N_IN]
+    step = blocks.capacity * lanes
+    if blocks.dense.size:
+        row_0 = b * blocks.capacity * n_in
+        weights = layers[0, WEIGHTS] + t0 * n_in * lanes
+        product(
+            blocks.dense, row_0, np.int64(1), n_in, deltas, t0 * step, lanes, step,
+            target, weights, lanes, n_in * lanes, n_in, n_rows, t1 - t0,
+        )  # fmt: skip
+    else:
+        sparse_update(b, blocks, deltas, 0, n_in, target, layers[0, WEIGHTS], t0, t1)
+    if layers[0, BIASES] >= 0:
+        add_rows(deltas, 0, blocks.capacity, n_rows, target, layers[0, BIASES], t0, t1, 1.0)
+
+
+@kernel
+def deltas_of_row(b, r, blocks, layers, truth, loss, values, deltas, scale):
+    """`output_deltas` of row r of block b."""
+    lanes = TILE_BYTES // values.itemsize
+    last = layers.shape[0] - 1
+    n = b * blocks.capacity + r
+    n_out = layers[last, N_OUT]
+    here = layers[last, VALUES] * blocks.capacity + r * lanes
+    output_deltas(
+        values, deltas, here, blocks.capacity * lanes, n_out, layers[last, ACTIVATION], loss,
+        truth.labels[n], truth.targets, n * n_out, scale,
+    )  # fmt: skip
+
+
+@kernel
+def deltas_through(b, k, blocks, layers, dropout, values, deltas, r0, r1, t0, t1):
+    """`through_activation` of hidden layer k's tiles t0 <= t < t1 and rows r0 <= r < r1."""
+    lanes = TILE_BYTES // values.itemsize
+    n_out = layers[k, N_OUT]
+    draws = mask_start(b, rows_of(b, blocks), blocks, layers, k)
+    through_activation(
+        deltas, values, layers[k, VALUES] * blocks.capacity, lanes, blocks.capacity * lanes, r0, r1, n_out, t0, t1,
+        layers[k, ACTIVATION], dropout.mask, draws, n_out, dropout.value_scale, dropout.gradient_scale,
+    )  # fmt: skip
+
+
+@kernel
+def activate_first(b, blocks, layers, dropout, values, r0, r1, t0, t1):
+    """Activation and dropout of the first layer, unless it is the output layer."""
+    if layers.shape[0] > 1:
+        lanes = TILE_BYTES // values.itemsize
+        n_out = layers[0, N_OUT]
+        draws = mask_start(b, rows_of(b, blocks), blocks, layers, 0)
+        activate(
+            values, 0, lanes, blocks.capacity * lanes, r0, r1, n_out, t0, t1, layers[0, ACTIVATION],
+            dropout.mask, draws, n_out, dropout.keep_scale,
+        )  # fmt: skip
+
+
+@inlined
+def _recurrence_tiles(values, deltas, at, step, gram, b, r, bias, width):
+    lanes = TILE_BYTES // values.itemsize
+    z = vload(values, at + r * lanes, step, width)
+    for s in range(r):
+        z = vfma(vsplat(gram[b, r, s] + bias, width), vload(deltas, at + s * lanes, step, width), z)
+    vstore(values, at + r * lanes, step, z)
+
+
+@kernel
+def recurrence(b, r, blocks, layers, gram, values, deltas):
+    """z_r += sum over the rows s < r of the block of (x_r . x_s) delta_s: what updating after each would have given.
+
+    A bias is one more input that is always 1, so it adds 1 to each product.
+    """
+    lanes = TILE_BYTES // values.itemsize
+    step = blocks.capacity * lanes
+    bias = values.dtype.type(layers[0, BIASES] >= 0)
+    n_tiles = layers[0, OUT_TILES]
+    t = 0
+    while t + 4 <= n_tiles:
+        _recurrence_tiles(values, deltas, t * step, step, gram, b, r, bias, W4)
+        t += 4
+    if t + 2 <= n_tiles:
+        _recurrence_tiles(values, deltas, t * step, step, gram, b, r, bias, W2)
+        t += 2
+    if t < n_tiles:
+        _recurrence_tiles(values, deltas, t * step, step, gram, b, r, bias, W1)
+
+
+@kernel
+def _train_row(b, r, blocks, gram, layers, params, dropout, truth, loss, scale, values, deltas):
+    """One sample, all of it but the first layer's products; returns its `score_outputs`."""
+    capacity = blocks.capacity
+    n_layers = layers.shape[0]
+    recurrence(b, r, blocks, layers, gram, values, deltas)
+    activate_first(b, blocks, layers, dropout, values, r, r + 1, 0, layers[0, OUT_TILES])
+    upper_layers_forward(b, blocks, layers, params, dropout, values, np.int64(0), r, r + 1)
+    score = score_row(b, r, blocks, layers, truth, values, np.int64(0))
+    deltas_of_row(b, r, blocks, layers, truth, loss, values, deltas, scale)
+    lanes = TILE_BYTES // values.itemsize
+    for k in range(n_layers - 1, 0, -1):
+        here = layers[k, VALUES] * capacity
+        below = layers[k - 1, VALUES] * capacity + r * lanes
+        tiles = layers[k, IN_TILES]
+        if layers[k, BIASES] >= 0:
+            for t in range(layers[k, OUT_TILES]):
+                p = layers[k, BIASES] + t * lanes
+                d = vload(deltas, here + (t * capacity + r) * lanes, 0, W1)
+                vstore(params, p, 0, vfma(vsplat(params.dtype.type(1), W1), d, vload(params, p, 0, W1)))
+        back_and_update(
+            deltas, here + r * lanes, params, layers[k, WEIGHTS], values, below, deltas, below,
+            capacity, layers[k, N_OUT], tiles,
+        )  # fmt: skip
+        deltas_through(b, k - 1, blocks, layers, dropout, values, deltas, r, r + 1, 0, tiles)
+    return score
+
+
+@entry
+def train_per_sample(
+    w, n_workers, barrier, blocks, gram, layers, params, dropout, truth, loss, rate, values, deltas, totals
+):
+    """Per-sample SGD, exactly, over blocks whose Gram products are known; adds `score_outputs` of each row to totals.
+
+    Sample r of a block that starts from weights W sees x_r W + sum over s < r of (x_r . x_s) delta_s, where delta_s is
+    sample s's update factor: so the first layer's products run for whole blocks, split by tiles, and only the
+    recurrence and the layers above it go sample by sample, all on worker 0.
+    """
+    scale = params.dtype.type(-rate)
+    n_blocks = blocks.start.size
+    t0, t1 = share(layers[0, OUT_TILES], w, n_workers)
+    meetings = 0
+    for b in range(n_blocks + 1):
+        if b > 0:
+            first_layer_update(b - 1, blocks, layers, deltas, params, t0, t1)
+        if b == n_blocks:
+            break
+        first_layer_forward(b, blocks, layers, params, values, np.int64(0), t0, t1)
+        meetings = meet(barrier, meetings, n_workers)
+        if w == 0:
+            for r in range(rows_of(b, blocks)):
+                squared, entropy, correct = _train_row(
+                    b, r, blocks, gram, layers, params, dropout, truth, loss, scale, values, deltas
+                )
+                totals[0] += squared
+                totals[1] += entropy
+                totals[2] += correct
+        meetings = meet(barrier, meetings, n_workers)
+
+
+@kernel
+def _upper_gradient(k, b, blocks, layers, values, deltas, target, t0, t1):
+    """target[o, t] += sum_r deltas[r, o] * values[r, t] for layer k's input tiles t0 <= t < t1."""
+    lanes = TILE_BYTES // values.itemsize
+    capacity = blocks.capacity
+    step = capacity * lanes
+    n_rows = rows_of(b, blocks)
+    unit = layers[k, IN_TILES] * lanes
+    here = layers[k, VALUES] * capacity
+    below = layers[k - 1, VALUES] * capacity + t0 * step
+    for tile in range(layers[k, OUT_TILES]):
+        n_units = min(lanes, layers[k, N_OUT] - tile * lanes)
+        out = layers[k, WEIGHTS] + tile * lanes * unit + t0 * lanes
+        product(
+            deltas, here + tile * step, np.int64(1), lanes, values, below, lanes, step,
+            target, out, unit, lanes, n_units, n_rows, t1 - t0,
+        )  # fmt: skip
+
+
+@kernel
+def _back(k, blocks, layers, weights, deltas, r0, r1, t0, t1):
+    """deltas[k - 1][r, t] += sum_o deltas[k][r, o] * weights[o, t], rows r0 <= r < r1, tiles t0 <= t < t1."""
+    lanes = TILE_BYTES // deltas.itemsize
+    capacity = blocks.capacity
+    step = capacity * lanes
+    unit = layers[k, IN_TILES] * lanes
+    here = layers[k, VALUES] * capacity + r0 * lanes
+    below = layers[k - 1, VALUES] * capacity + r0 * lanes + t0 * step
+    for tile in range(layers[k, OUT_TILES]):
+        n_units = min(lanes, layers[k, N_OUT] - tile * lanes)
+        w = layers[k, WEIGHTS] + tile * lanes * unit + t0 * lanes
+        product(
+            deltas, here + tile * step, lanes, np.int64(1), weights, w, unit, lanes,
+            deltas, below, lanes, step, r1 - r0, n_units, t1 - t0,
+        )  # fmt: skip
+
+
+@kernel
+def _clear(values, at, row_step, tile_step, r0, r1, t0, t1):
+    """values[t, r] = 0."""
+    for t in range(t0, t1):
+        for r in range(r0, r1):
+            vstore(values, at + t * tile_step + r * row_step, 0, vsplat(values.dtype.type(0), W1))
+
+
+@kernel
+def _collapse_repeats(layers, params, sums, t0, t1, repeats):
+    """Tiles of layer 1 after `repeats` equal updates U (in `sums`): params = W + r U, sums = sum of the W on the way.
+
+    W + m U for m = 0 .. r - 1 add up to r W + r (r - 1) / 2 U.
+    """
+    lanes = TILE_BYTES // params.itemsize
+    unit = layers[1, IN_TILES] * lanes
+    r = vsplat(params.dtype.type(repeats), W1)
+    pairs = vsplat(params.dtype.type(repeats * (repeats - 1) / 2), W1)
+    zero = vsplat(params.dtype.type(0), W1)
+    for o in range(layers[1, N_OUT]):
+        for t in range(t0, t1):
+            p = layers[1, WEIGHTS] + o * unit + t * lanes
+            w = vload(params, p, 0, W1)
+            u = vload(sums, p, 0, W1)
+            vstore(params, p, 0, vfma(r, u, w))
+            vstore(sums, p, 0, vfma(r, w, vfma(pairs, u, zero)))
+
+
+@kernel
+def _step_biases(layers, k, b, blocks, deltas, target, w, n_workers, factor):
+    t0, t1 = share(layers[k, OUT_TILES], w, n_workers)
+    if layers[k, BIASES] >= 0:
+        here = layers[k, VALUES] * blocks.capacity
+        add_rows(deltas, here, blocks.capacity, rows_of(b, blocks), target, layers[k, BIASES], t0, t1, factor)
+
+
+@kernel
+def _work_on_tiles(w, n_workers, b, repeat, blocks, layers, weights, dropout, updates, values, deltas):
+    """Worker w's tiles: block b - 1's deltas of the first layer and its weight updates, then block b's first layer.
+
+    `repeat` counts the updates from the same outputs; the first layer, which the backward pass never reads, is updated
+    once, after the last.
+    """
+    lanes = TILE_BYTES // values.itemsize
+    params = weights.params
+    n_layers = layers.shape[0]
+    zero, one = (
+        np.int64(0),
+        np.int64(1),
+    )  # as arguments, literals would have a copy of the callee compiled for each
+    t0, t1 = share(layers[0, OUT_TILES], w, n_workers)
+    step = blocks.capacity * lanes
+    plain = updates.optimizer == SGD
+    target = params if plain else weights.grads
+    collapsed = updates.repeats > 1 and n_layers <= 2
+    last_repeat = collapsed or repeat == updates.repeats - 1
+    if b > 0:
+        n_rows = rows_of(b - 1, blocks)
+        factor = updates.repeats if collapsed else 1
+        if n_layers > 1:
+            if repeat == 0:
+                _clear(deltas, zero, lanes, step, zero, n_rows, t0, t1)
+            if collapsed:
+                _upper_gradient(one, b - 1, blocks, layers, values, deltas, weights.grads, t0, t1)
+                _collapse_repeats(layers, params, weights.grads, t0, t1, updates.repeats)
+                _back(one, blocks, layers, weights.grads, deltas, zero, n_rows, t0, t1)
+                unit = layers[1, IN_TILES] * lanes
+                _clear(weights.grads, layers[1, WEIGHTS], unit, lanes, zero, layers[1, N_OUT], t0, t1)
+            else:
+                _back(one, blocks, layers, params, deltas, zero, n_rows, t0, t1)
+                for k in range(1, n_layers):
+                    u0, u1 = share(layers[k, IN_TILES], w, n_workers)
+                    _upper_gradient(k, b - 1, blocks, layers, values, deltas, target, u0, u1)
+            for k in range(1, n_layers):
+                _step_biases(layers, k, b - 1, blocks, deltas, target, w, n_workers, factor)
+            if last_repeat:
+                deltas_through(b - 1, zero, blocks, layers, dropout, values, deltas, zero, n_rows, t0, t1)
+        elif collapsed:
+            _scale_rows(deltas, step, n_rows, t0, t1, updates.repeats)
+        if last_repeat:
+            first_layer_update(b - 1, blocks, layers, deltas, target, t0, t1)
+        if not plain:
+            _work_on_optimizer(w, n_workers, b - 1, layers, weights, updates)
+    if last_repeat and b < blocks.start.size:
+        first_layer_forward(b, blocks, layers, params, values, zero, t0, t1)
+        activate_first(b, blocks, layers, dropout, values, zero, rows_of(b, blocks), t0, t1)
+
+
+@kernel
+def _scale_rows(deltas, step, n_rows, t0, t1, factor):
+    lanes = TILE_BYTES // deltas.itemsize
+    for t in range(t0, t1):
+        for p in range(t * step, t * step + n_rows * lanes):
+            deltas[p] *= factor
+
+
+@kernel
+def _work_on_optimizer(w, n_workers, b, layers, weights, updates):
+    """The optimiser's step for every parameter that worker w owns."""
+    lanes = TILE_BYTES // weights.params.itemsize
+    rate = updates.rates[b]
+    if updates.optimizer == ADAM:
+        step = updates.steps_before + b + 1
+        rate *= np.sqrt(1 - updates.decay_2**step) / (1 - updates.decay_1**step)
+    for k in range(layers.shape[0]):
+        if k == 0:
+            t0, t1 = share(layers[0, OUT_TILES], w, n_workers)
+            at = layers[0, WEIGHTS] + t0 * layers[0, N_IN] * lanes
+            _step(weights, updates, at, (t1 - t0) * layers[0, N_IN], rate)
+        else:
+            t0, t1 = share(layers[k, IN_TILES], w, n_workers)
+            for o in range(layers[k, N_OUT]):
+                _step(
+                    weights,
+                    updates,
+                    layers[k, WEIGHTS] + (o * layers[k, IN_TILES] + t0) * lanes,
+                    t1 - t0,
+                    rate,
+                )
+        if layers[k, BIASES] >= 0:
+            t0, t1 = share(layers[k, OUT_TILES], w, n_workers)
+            _step(weights, updates, layers[k, BIASES] + t0 * lanes, t1 - t0, rate)
+
+
+@kernel
+def _step(weights, updates, at, n_tiles, rate):
+    optimizer_step(
+        updates.optimizer, weights.params, weights.grads, weights.slot_1, weights.slot_2, at, n_tiles,
+        rate, updates.decay_1, updates.decay_2, updates.epsilon,
+    )  # fmt: skip
+
+
+@kernel
+def _work_on_rows(w, n_workers, b, fresh, blocks, layers, params, dropout, truth, updates, values, deltas, scores):
+    """Worker w's rows of block b: layers above the first, scores, and deltas down to layer 1.
+
+    Not `fresh`: another update from the same outputs, so only the deltas, from the weights as they are now.
+    """
+    lanes = TILE_BYTES // values.itemsize
+    n_layers = layers.shape[0]
+    n_rows = rows_of(b, blocks)
+    r0, r1 = share(n_rows, w, n_workers)
+    scale = 1.0 / n_rows
+    if updates.optimizer == SGD:
+        scale *= -updates.rates[b]
+    if fresh:
+        upper_layers_forward(b, blocks, layers, params, dropout, values, np.int64(0), r0, r1)
+        for r in range(r0, r1):
+            squared, entropy, correct = score_row(b, r, blocks, layers, truth, values, np.int64(0))
+            scores[r, 0] = squared
+            scores[r, 1] = entropy
+            scores[r, 2] = correct
+            deltas_of_row(b, r, blocks, layers, truth, updates.loss, values, deltas, params.dtype.type(scale))
+    for k in range(n_layers - 1, 1, -1):
+        below = layers[k - 1, VALUES] * blocks.capacity
+        tiles = layers[k, IN_TILES]
+        _clear(deltas, below, lanes, blocks.capacity * lanes, r0, r1, np.int64(0), tiles)
+        _back(k, blocks, layers, params, deltas, r0, r1, np.int64(0), tiles)
+        deltas_through(b, k - 1, blocks, layers, dropout, values, deltas, r0, r1, np.int64(0), tiles)
+
+
+@entry
+def train_batches(
+    w, n_workers, barrier, blocks, layers, weights, dropout, truth, updates, values, deltas, scores, totals
+):
+    """One step per block, or `updates.repeats` from the same outputs; adds `score_outputs` of each row to totals.
+
+    scores (capacity, 3) float64 is scratch.
+    """
+    n_blocks = blocks.start.size
+    meetings = 0
+    repeats = updates.repeats if layers.shape[0] > 2 else 1
+    for b in range(n_blocks + 1):
+        for repeat in range(repeats if b > 0 else 1):
+            fresh = b == 0 or repeat == repeats - 1
+            turn = updates.repeats - 1 if b == 0 else repeat
+            _work_on_tiles(w, n_workers, b, turn, blocks, layers, weights, dropout, updates, values, deltas)
+            if fresh and b == n_blocks:
+                break
+            meetings = meet(barrier, meetings, n_workers)
+            here = b if fresh else b - 1
+            _work_on_rows(
+                w,
+                n_workers,
+                here,
+                fresh,
+                blocks,
+                layers,
+                weights.params,
+                dropout,
+                truth,
+                updates,
+                values,
+                deltas,
+                scores,
+            )
+            meetings = meet(barrier, meetings, n_workers)
+            if fresh and w == 0:
+                for r in range(rows_of(b, blocks)):
+                    totals[0] += scores[r, 0]
+                    totals[1] += scores[r, 1]
+                    totals[2] += scores[r, 2]

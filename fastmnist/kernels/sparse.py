@@ -1,0 +1,231 @@
+"""Inputs as lists of their non-zero entries: packing, blocks of samples stored by input, first-layer products.
+
+A *block* is a run of consecutive samples: a mini-batch, or the samples that exact blocked per-sample SGD treats
+together. It lists, for each input that is non-zero anywhere in the block, the rows and values of its entries, so that
+a weight row is loaded once and serves the whole block.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastmnist._jit import entry, inlined, kernel
+from fastmnist.kernels.simd import W1, W2, W4, decode, vfma, vload, vsplat, vstore
+from fastmnist.spec import TILE_BYTES
+
+
+class Blocks(NamedTuple):
+    """Blocks of samples, by input. Entry e of a block lies at ``start[block] + e`` of `rows` and `values`."""
+
+    capacity: int  # rows of a block; the last one may have fewer
+    n_rows: int  # rows of all blocks
+    rows: np.ndarray  # (entries,) row within the block
+    values: np.ndarray  # (entries,) bytes that stand for table[byte], or floats
+    table: np.ndarray  # (256,) float
+    start: np.ndarray  # (blocks,) int64
+    n_active: np.ndarray  # (blocks,) int64: inputs with at least one entry
+    active: np.ndarray  # (blocks, stride) int32: these inputs, ascending
+    first: np.ndarray  # (blocks, stride + 1) int32: first entry of each
+    dense: np.ndarray  # (n_rows, I) flattened: the rows themselves where the data is dense, else empty
+
+
+@kernel
+def share(n, w, n_workers):
+    """Part [begin, end) of n things that worker w of n_workers owns."""
+    return n * w // n_workers, n * (w + 1) // n_workers
+
+
+@entry
+def count_entries(w, n_workers, x, table, counts, coded):
+    """counts[n] = number of non-zeros of x[n], -1 if one is not finite; coded[n] = 1 if all are table entries k/255.
+
+    x (N, I) bytes or floats, table (256,) of x's float type, counts (N,) int64, coded (N,) uint8.
+    """
+    begin, end = share(x.shape[0], w, n_workers)
+    for n in range(begin, end):
+        count = 0
+        finite = True
+        in_table = True
+        for i in range(x.shape[1]):
+            v = x[n, i]
+            if v != 0:
+                count += 1
+                finite &= v - v == 0
+                in_table &= 0 < v <= 1 and table[np.uint8(v * 255 + 0.5)] == v
+        counts[n] = count if finite else -1
+        coded[n] = in_table
+
+
+@entry
+def pack_entries(w, n_workers, x, as_codes, starts, columns, values):
+    """List the non-zeros of each row: column and value, or the byte k that stands for k/255 where `as_codes`.
+
+    x (N, I), starts (N + 1,) int64, columns and values (entries,).
+    """
+    begin, end = share(x.shape[0], w, n_workers)
+    for n in range(begin, end):
+        t = starts[n]
+        for i in range(x.shape[1]):
+            v = x[n, i]
+            if v != 0:
+                columns[t] = i
+                values[t] = np.uint8(v * 255 + 0.5) if as_codes else v
+                t += 1
+
+
+@entry
+def fingerprint(w, n_workers, words, multipliers, sums):
+    """sums[n] = sum_i words[n, i] * multipliers[i] (mod 2**64): a hash that every change of one word changes.
+
+    words (N, M) uint64: the rows of an array read as 8-byte words; multipliers (M,) odd uint64; sums (N,) uint64.
+    """
+    begin, end = share(words.shape[0], w, n_workers)
+    for n in range(begin, end):
+        total = np.uint64(0)
+        for i in range(words.shape[1]):
+            total += words[n, i] * multipliers[i]
+        sums[n] = total
+
+
+@kernel
+def _transpose_block(b, starts, columns, values, order, cursor, blocks):
+    """Sort the entries of one block by input. cursor (I + 1,) int32 is scratch."""
+    capacity = blocks.capacity
+    n_rows = min(capacity, blocks.n_rows - b * capacity)
+    base = blocks.start[b]
+    cursor[:] = 0
+    for r in range(n_rows):
+        sample = order[b * capacity + r]
+        for t in range(starts[sample], starts[sample + 1]):
+            cursor[columns[t]] += 1
+    n_active = 0
+    entries = 0
+    for i in range(cursor.size):
+        count = cursor[i]
+        if count:
+            blocks.active[b, n_active] = i
+            blocks.first[b, n_active] = entries
+            cursor[i] = entries
+            entries += count
+            n_active += 1
+    blocks.first[b, n_active] = entries
+    blocks.n_active[b] = n_active
+    for r in range(n_rows):
+        sample = order[b * capacity + r]
+        for t in range(starts[sample], starts[sample + 1]):
+            e = base + cursor[columns[t]]
+            cursor[columns[t]] += 1
+            blocks.rows[e] = r
+            blocks.values[e] = values[t]
+
+
+@entry
+def transpose(w, n_workers, starts, columns, values, order, n_inputs, blocks):
+    """Fill `blocks` from rows: its row r of block b is sample ``order[b * capacity + r]``."""
+    n_blocks = blocks.n_active.size
+    begin, end = share(n_blocks, w, n_workers)
+    cursor = np.empty(n_inputs, np.int32)
+    for b in range(begin, end):
+        _transpose_block(b, starts, columns, values, order, cursor, blocks)
+
+
+@entry
+def unpack(w, n_workers, starts, columns, values, table, order, out):
+    """out[r] = the dense row of sample order[r]. out (R, I) float."""
+    begin, end = share(order.size, w, n_workers)
+    for r in range(begin, end):
+        out[r, :] = 0
+        for t in range(starts[order[r]], starts[order[r] + 1]):
+            out[r, columns[t]] = decode(values, table, t)
+
+
+@kernel
+def _gram_block(b, blocks, gram):
+    """gram[b, r, s] = x_r . x_s for rows s < r of block b."""
+    base = blocks.start[b]
+    gram[b] = 0
+    for a in range(blocks.n_active[b]):
+        begin = base + blocks.first[b, a]
+        for e in range(begin, base + blocks.first[b, a + 1]):
+            r = blocks.rows[e]
+            v = decode(blocks.values, blocks.table, e)
+            for f in range(begin, e):
+                gram[b, r, blocks.rows[f]] += v * decode(blocks.values, blocks.table, f)
+
+
+@entry
+def gram_products(w, n_workers, blocks, gram):
+    """gram[b, r, s] = x_r . x_s for rows s < r of each block; the rest is zero. gram (blocks, capacity, capacity)."""
+    begin, end = share(blocks.n_active.size, w, n_workers)
+    for b in range(begin, end):
+        _gram_block(b, blocks, gram)
+
+
+@inlined
+def _forward_tiles(b, blocks, weights, at, stride, out, out_at, out_stride, width):
+    lanes = TILE_BYTES // out.itemsize
+    base = blocks.start[b]
+    for a in range(blocks.n_active[b]):
+        row = vload(weights, at + blocks.active[b, a] * lanes, stride, width)
+        for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
+            p = out_at + blocks.rows[e] * lanes
+            x = vsplat(decode(blocks.values, blocks.table, e), width)
+            vstore(out, p, out_stride, vfma(x, row, vload(out, p, out_stride, width)))
+
+
+@kernel
+def sparse_forward(b, blocks, weights, at, n_inputs, out, out_at, t0, t1):
+    """out[t, r] += sum_i x[r, i] * weights[t, i] for tiles t0 <= t < t1 and the rows of block b.
+
+    weights (tiles, I, V) from offset `at`, out (tiles, capacity, V) from offset `out_at`.
+    """
+    lanes = TILE_BYTES // out.itemsize
+    stride = n_inputs * lanes
+    out_stride = blocks.capacity * lanes
+    t = t0
+    while t + 4 <= t1:
+        _forward_tiles(b, blocks, weights, at + t * stride, stride, out, out_at + t * out_stride, out_stride, W4)
+        t += 4
+    if t + 2 <= t1:
+        _forward_tiles(b, blocks, weights, at + t * stride, stride, out, out_at + t * out_stride, out_stride, W2)
+        t += 2
+    if t < t1:
+        _forward_tiles(b, blocks, weights, at + t * stride, stride, out, out_at + t * out_stride, out_stride, W1)
+
+
+@inlined
+def _update_tiles(b, blocks, deltas, deltas_at, deltas_stride, out, at, stride, width):
+    lanes = TILE_BYTES // out.itemsize
+    base = blocks.start[b]
+    for a in range(blocks.n_active[b]):
+        p = at + blocks.active[b, a] * lanes
+        row = vload(out, p, stride, width)
+        for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
+            x = vsplat(decode(blocks.values, blocks.table, e), width)
+            row = vfma(x, vload(deltas, deltas_at + blocks.rows[e] * lanes, deltas_stride, width), row)
+        vstore(out, p, stride, row)
+
+
+@kernel
+def sparse_update(b, blocks, deltas, deltas_at, n_inputs, out, at, t0, t1):
+    """out[t, i] += sum_r x[r, i] * deltas[t, r] for tiles t0 <= t < t1 and the rows of block b.
+
+    deltas (tiles, capacity, V) from offset `deltas_at`, out (tiles, I, V) from offset `at`.
+    """
+    lanes = TILE_BYTES // out.itemsize
+    stride = n_inputs * lanes
+    deltas_stride = blocks.capacity * lanes
+    t = t0
+    while t + 4 <= t1:
+        here = deltas_at + t * deltas_stride
+        _update_tiles(b, blocks, deltas, here, deltas_stride, out, at + t * stride, stride, W4)
+        t += 4
+    if t + 2 <= t1:
+        here = deltas_at + t * deltas_stride
+        _update_tiles(b, blocks, deltas, here, deltas_stride, out, at + t * stride, stride, W2)
+        t += 2
+    if t < t1:
+        here = deltas_at + t * deltas_stride
+        _update_tiles(b, blocks, deltas, here, deltas_stride, out, at + t * stride, stride, W1)

@@ -1,0 +1,120 @@
+"""Names and their integer codes, and the flat parameter layout of a dense network. Standard library only.
+
+Kernels see integers where users write words. `Layout` says where each weight lives in the one flat parameter vector, so
+that every architecture shares the same compiled kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+# Activations. ReLU's gradient mask and the scripts' "straight-through" gradient are two activations with one value.
+LINEAR, RELU, RELU_STRAIGHT_THROUGH, SIGMOID, TANH, SOFTMAX = range(6)
+ACTIVATIONS = {"linear": LINEAR, "relu": RELU, "sigmoid": SIGMOID, "tanh": TANH, "softmax": SOFTMAX}
+HIDDEN_ACTIVATIONS = ("linear", "relu", "sigmoid", "tanh")
+
+SQUARED_ERROR, CROSS_ENTROPY = range(2)
+LOSSES = {"squared_error": SQUARED_ERROR, "cross_entropy": CROSS_ENTROPY}
+
+SGD, MOMENTUM, NESTEROV, RMSPROP, ADAM = range(5)
+OPTIMIZERS = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV, "rmsprop": RMSPROP, "adam": ADAM}
+
+# Dropout draws: the lowest bit of an integer (1 keeps), or a uniform number compared with the rate.
+INTEGERS, KEEP_BELOW, DROP_BELOW = range(3)
+DROPOUT_DRAWS = {"integers": INTEGERS, "keep-below": KEEP_BELOW, "drop-below": DROP_BELOW}
+
+TILE_BYTES = 64  # one AVX-512 register, one cache line: the unit in which every row and column count is padded
+
+# Columns of the layer table that the kernels read, one row per layer of weights.
+(
+    N_IN,
+    N_OUT,
+    IN_TILES,
+    OUT_TILES,
+    WEIGHTS,  # offset of the weights in the parameter vector
+    BIASES,  # offset of the biases, -1 without
+    ACTIVATION,
+    VALUES,  # offset of this layer's outputs in a scratch vector of activations, in rows (multiply by the row capacity)
+    MASK,  # offset of this layer's units among all hidden units: where its dropout draws start
+    LAYER_FIELDS,
+) = range(10)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the parameters of a dense network live in one flat, tile-aligned vector.
+
+    The first layer is stored by tiles of its *outputs*: tile t holds the weights of V units for all inputs, ``(I, V)``
+    contiguous, so that a thread can own tiles. Later layers are stored transposed, a row of padded inputs per unit,
+    so that forward, backward and update all run along the inputs. Padding is zero and stays zero.
+
+    Parameters
+    ----------
+    sizes : tuple of int
+        Units per layer, inputs first: ``(784, 40, 10)``.
+    biases : bool
+        Whether each layer has a bias vector.
+    itemsize : int
+        Bytes per number: 4 or 8.
+    """
+
+    sizes: tuple[int, ...]
+    biases: bool
+    itemsize: int
+
+    @property
+    def lanes(self) -> int:
+        """Numbers in a tile."""
+        return TILE_BYTES // self.itemsize
+
+    def tiles(self, n: int) -> int:
+        """Tiles that `n` numbers occupy."""
+        return -(-n // self.lanes)
+
+    @property
+    def n_layers(self) -> int:
+        """Layers of weights."""
+        return len(self.sizes) - 1
+
+    @property
+    def n_hidden_units(self) -> int:
+        """Units of all hidden layers: the dropout draws of one sample."""
+        return sum(self.sizes[1:-1])
+
+    @property
+    def n_values(self) -> int:
+        """Padded units of all layers but the input: the activations of one sample."""
+        return sum(self.tiles(n) for n in self.sizes[1:]) * self.lanes
+
+    @cached_property
+    def offsets(self) -> tuple[tuple[int, int], ...]:
+        """Offset of each layer's weights and biases (-1 without); the last pair is the vector's length."""
+        pairs = []
+        at = 0
+        for k, (n_in, n_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
+            weights = at
+            padded_out = self.tiles(n_out) * self.lanes
+            at += padded_out * n_in if k == 0 else n_out * self.tiles(n_in) * self.lanes
+            pairs.append((weights, at if self.biases else -1))
+            at += padded_out if self.biases else 0
+        pairs.append((at, at))
+        return tuple(pairs)
+
+    @property
+    def n_parameters(self) -> int:
+        """Length of the padded parameter vector."""
+        return self.offsets[-1][0]
+
+    def table(self, activations: Sequence[int]) -> list[list[int]]:
+        """Rows of the kernels' layer table for the activation code of each layer."""
+        rows = []
+        values = mask = 0
+        for k, (n_in, n_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
+            weights, biases = self.offsets[k]
+            tiles = self.tiles(n_out)
+            rows.append([n_in, n_out, self.tiles(n_in), tiles, weights, biases, activations[k], values, mask])
+            values += tiles * self.lanes
+            mask += n_out
+        return rows

@@ -1,0 +1,22 @@
+"""What every test file shares: hypothesis profiles, and real MNIST."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+# No deadline: the first example of a kernel test compiles.
+settings.register_profile("fastmnist", deadline=None)
+settings.register_profile("fastmnist-ci", deadline=None, derandomize=True)
+settings.load_profile("fastmnist-ci" if os.environ.get("CI") else "fastmnist")
+
+
+@pytest.fixture(scope="session")
+def mnist():
+    """Real MNIST as ``load_data`` returns it; never downloaded here."""
+    from fastmnist.data import keras_cache_file, load_data
+
+    if "FASTMNIST_MNIST" not in os.environ and not keras_cache_file().is_file():
+        reason = "needs MNIST: set FASTMNIST_MNIST to an mnist.npz or to a folder with the four IDX files"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    return load_data("mnist")

@@ -1,0 +1,410 @@
+"""Single kernels against NumPy: vectors, packing, blocks, products, activations, optimisers, the compile cache."""
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastmnist
+import fastmnist as fm
+from fastmnist import _jit, reference, spec
+from fastmnist.engine import Packed, flat
+from fastmnist.kernels import dense, pointwise, sgd, simd, sparse
+
+DTYPES = [np.float32, np.float64]
+SIZES = st.sampled_from([1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 65])
+jit = numba.njit
+
+
+def tolerance(dtype):
+    """A few dozen roundings."""
+    return 64 * np.finfo(dtype).eps
+
+
+def tiled(a):
+    """(R, H) as (tiles, R, V), padded with zeros, flattened."""
+    lanes = spec.TILE_BYTES // a.dtype.itemsize
+    tiles = -(-a.shape[1] // lanes)
+    out = np.zeros((len(a), tiles * lanes), a.dtype)
+    out[:, : a.shape[1]] = a
+    return out.reshape(len(a), tiles, lanes).transpose(1, 0, 2).copy().ravel()
+
+
+def untiled(flat_values, rows, columns):
+    """Inverse of `tiled`."""
+    lanes = spec.TILE_BYTES // flat_values.itemsize
+    return flat_values.reshape(-1, rows, lanes).transpose(1, 0, 2).reshape(rows, -1)[:, :columns]
+
+
+def sparse_matrix(rows, columns, density, dtype, seed=0):
+    """Random matrix with the given share of non-zeros."""
+    random = np.random.default_rng(seed)
+    return (random.standard_normal((rows, columns)) * (random.random((rows, columns)) < density)).astype(dtype)
+
+
+# Vectors
+
+
+@jit
+def _vector_operations(a, b, out, width):
+    x = simd.vload(a, 1, 16, width)
+    y = simd.vload(b, 1, 16, width)
+    n = len(out[0])
+    for k, v in enumerate(
+        (
+            simd.vfma(x, y, y),
+            simd.vadd(x, y),
+            simd.vsub(x, y),
+            simd.vmul(x, y),
+            simd.vdiv(x, y),
+            simd.vsqrt(simd.vmul(x, x)),
+            simd.vround(x),
+            simd.vpower_of_two(simd.vround(x)),
+            simd.vwhere_positive(x, y, x),
+            simd.vsplat(a[0], width),
+        )
+    ):
+        simd.vstore(out[k], 0, simd.TILE_BYTES // a.itemsize, v)
+    return n, simd.vsum(x), simd.vtile_sums(x)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [simd.W1, simd.W2, simd.W4])
+def test_vector_operations(dtype, width):
+    random = np.random.default_rng(1)
+    a, b = (random.standard_normal(80).astype(dtype) for _ in range(2))
+    lanes = spec.TILE_BYTES // np.dtype(dtype).itemsize
+    n = lanes * len(width)
+    out = np.zeros((10, n), dtype)
+    _, total, sums = _vector_operations(a, b, out, width)
+    at = np.concatenate([np.arange(lanes) + 1 + 16 * k for k in range(len(width))])
+    x, y = a[at], b[at]
+    exact = [
+        x * y + y,
+        x + y,
+        x - y,
+        x * y,
+        x / y,
+        np.abs(x),
+        np.rint(x),
+        2 ** np.rint(x),
+        np.where(x > 0, y, x),
+    ]
+    for got, expected in zip(out, [*exact, np.full(n, a[0])], strict=True):
+        np.testing.assert_allclose(got, expected, rtol=tolerance(dtype), atol=tolerance(dtype))
+    np.testing.assert_allclose(total, x.sum(), rtol=1e-5)
+    np.testing.assert_allclose(sums, x.reshape(-1, lanes).sum(axis=1), rtol=1e-4, atol=1e-6)
+
+
+def test_a_not_a_number_passes_through_relu():
+    a = np.full(16, np.nan, np.float32)
+    pointwise_activate(a, spec.RELU)
+    assert np.isnan(a).all()
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="no machine code")
+@pytest.mark.skipif("avx2" not in fm.engine.cpu_features(), reason="counts x86 registers")
+def test_vectors_stay_vectors():
+    """A silent loss of vectorisation would show as missing wide multiply-adds in the machine code."""
+    register = "zmm" if fm.engine.vector_bits() == 512 else "ymm"
+
+    @jit
+    def products(s, v, out):
+        dense.product(s, 0, 1, 4, v, 0, 64, 16, out, 0, 64, 16, 4, 10, 4)
+
+    arrays = [np.zeros(1000, np.float32) for _ in range(3)]
+    products(*arrays)
+    (assembly,) = products.inspect_asm().values()
+    fused = [line for line in assembly.splitlines() if "vfmadd" in line and register in line]
+    assert len(fused) >= 16
+
+
+# Packing and blocks
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+@pytest.mark.parametrize("density", [0.0, 0.19, 1.0])
+def test_packing_lists_every_non_zero(dtype, density):
+    x = np.abs(sparse_matrix(23, 31, density, np.float64))
+    x = (x * 60).clip(0, 255).astype(np.uint8) if dtype == "uint8" else x.astype(dtype)
+    packed = fm.pack(x)
+    assert packed.shape == (23, 31)
+    assert packed.density == pytest.approx(np.count_nonzero(x) / x.size)
+    assert len(packed) == 23
+    expected = x / 255 if dtype == "uint8" else x
+    for capacity in (1, 7, 23):
+        assert (dense_rows(packed, capacity, np.arange(23)) == expected).all()
+    order = np.random.default_rng(0).permutation(23)[:17]
+    assert (dense_rows(packed, 5, order) == expected[order]).all()
+
+
+def dense_rows(packed: Packed, capacity, order):
+    """Unpack blocks into a matrix."""
+    blocks = packed.blocks(np.dtype(np.float64), capacity, 1, order)
+    out = np.zeros((len(order), packed.shape[1]))
+    if blocks.dense.size:
+        return blocks.dense.reshape(out.shape)
+    for b in range(len(blocks.start)):
+        for a in range(blocks.n_active[b]):
+            for e in range(blocks.start[b] + blocks.first[b, a], blocks.start[b] + blocks.first[b, a + 1]):
+                value = blocks.values[e]
+                value = blocks.table[value] if blocks.values.dtype == np.uint8 else value
+                out[b * capacity + blocks.rows[e], blocks.active[b, a]] = value
+    return out
+
+
+def test_bytes_and_their_255ths_take_one_byte_an_entry():
+    x = np.random.default_rng(0).integers(256, size=(10, 784)).astype(np.uint8)
+    sizes = [fm.pack(images).nbytes for images in (x, x / 255, (x / 255).astype(np.float32), x / 254)]
+    assert sizes[0] < sizes[3] / 2
+    assert fm.pack((x / np.float32(255)).astype(np.float32)).nbytes == sizes[0] == sizes[1]
+
+
+@jit
+def _first_layer(b, blocks, weights, n_inputs, out, deltas, updated, tiles):
+    sparse.sparse_forward(b, blocks, weights, 0, n_inputs, out, 0, 0, tiles)
+    sparse.sparse_update(b, blocks, deltas, 0, n_inputs, updated, 0, 0, tiles)
+
+
+@settings(max_examples=40)
+@given(
+    dtype=st.sampled_from(DTYPES),
+    inputs=SIZES,
+    units=SIZES,
+    rows=st.integers(1, 12),
+    density=st.sampled_from([0, 0.2, 0.49]),
+)
+def test_first_layer_products(dtype, inputs, units, rows, density):
+    x = sparse_matrix(rows, inputs, density, dtype)
+    w, d = sparse_matrix(inputs, units, 1, dtype, 1), sparse_matrix(rows, units, 1, dtype, 2)
+    blocks = fm.pack(x).blocks(np.dtype(dtype), rows, 1)
+    if blocks.dense.size:
+        return
+    out, weights, updated = tiled(np.zeros_like(d)), tiled(w), tiled(w)
+    tiles = -(-units * dtype().itemsize // spec.TILE_BYTES)
+    _first_layer(0, blocks, weights, inputs, out, tiled(d), updated, tiles)
+    np.testing.assert_allclose(untiled(out, rows, units), x @ w, rtol=1e-4, atol=tolerance(dtype) * 50)
+    np.testing.assert_allclose(untiled(updated, inputs, units), w + x.T @ d, rtol=1e-4, atol=tolerance(dtype) * 50)
+
+
+def test_gram_products():
+    x = sparse_matrix(21, 50, 0.3, np.float64)
+    packed = fm.pack(x)
+    blocks = packed.blocks(x.dtype, 8, 1)
+    gram = packed.gram(x.dtype, blocks, 1, False)
+    for b in range(3):
+        rows = x[8 * b : 8 * b + 8]
+        np.testing.assert_allclose(gram[b, : len(rows), : len(rows)], np.tril(rows @ rows.T, -1), atol=1e-13)
+
+
+def test_one_changed_bit_changes_the_fingerprint():
+    words = np.random.default_rng(0).integers(2**63, size=(5, 16)).astype(np.uint64)
+    multipliers = np.arange(1, 33, 2).astype(np.uint64)
+    before, after = np.zeros(5, np.uint64), np.zeros(5, np.uint64)
+    sparse.fingerprint(0, 1, words, multipliers, before)
+    words[3, 7] ^= np.uint64(1 << 63)
+    sparse.fingerprint(0, 1, words, multipliers, after)
+    assert list(before != after) == [False, False, False, True, False]
+
+
+# Dense products
+
+
+@jit
+def _product(s, v, out, rows, n_k, tiles, lanes):
+    dense.product(s, 0, n_k, 1, v, 0, tiles * lanes, lanes, out, 0, tiles * lanes, lanes, rows, n_k, tiles)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [1, 3, 4, 5, 8])
+@pytest.mark.parametrize("tiles", [1, 2, 3, 4, 7])
+def test_product(dtype, rows, tiles):
+    lanes = spec.TILE_BYTES // np.dtype(dtype).itemsize
+    random = np.random.default_rng(0)
+    s, v = (
+        random.standard_normal((rows, 9)).astype(dtype),
+        random.standard_normal((9, tiles * lanes)).astype(dtype),
+    )
+    out = np.ones((rows, tiles * lanes), dtype)
+    _product(s.ravel(), v.ravel(), out.ravel(), rows, 9, tiles, lanes)
+    np.testing.assert_allclose(out, 1 + s @ v, rtol=1e-4, atol=tolerance(dtype) * 10)
+
+
+@jit
+def _dots(x, w, out, rows, tiles, units):
+    dense.dots(x, 0, w, 0, out, 0, rows, 0, rows, tiles, units)
+
+
+@settings(max_examples=40)
+@given(dtype=st.sampled_from(DTYPES), inputs=SIZES, units=SIZES, rows=st.integers(1, 9))
+def test_dots(dtype, inputs, units, rows):
+    x, w = sparse_matrix(rows, inputs, 1, dtype), sparse_matrix(inputs, units, 1, dtype, 1)
+    out = tiled(np.ones((rows, units), dtype))
+    tiles = -(-inputs * dtype().itemsize // spec.TILE_BYTES)
+    padded = np.zeros((units, tiles * spec.TILE_BYTES // dtype().itemsize), dtype)
+    padded[:, :inputs] = w.T
+    _dots(tiled(x), padded.ravel(), out, rows, tiles, units)
+    np.testing.assert_allclose(untiled(out, rows, units), 1 + x @ w, rtol=1e-4, atol=tolerance(dtype) * 50)
+
+
+# Activations and optimisers
+
+
+@jit
+def pointwise_activate(values, activation):
+    """All lanes of `values`, as one row of tiles."""
+    lanes = spec.TILE_BYTES // values.itemsize
+    tiles = values.size // lanes
+    pointwise.activate(values, 0, 0, lanes, 0, 1, values.size, 0, tiles, activation, np.zeros(0, np.uint8), 0, 0, 0.0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", spec.HIDDEN_ACTIVATIONS)
+def test_activations_to_a_few_roundings(dtype, name):
+    z = np.concatenate([np.linspace(-40, 40, 39_992), [0.0, -0.0, 1e-30, 1e4, -1e4, np.inf, -np.inf, 0.625]])
+    z = z.astype(dtype)
+    got = z.copy()
+    with np.errstate(all="ignore"):  # infinities, where the kernels run as plain Python
+        pointwise_activate(got, spec.ACTIVATIONS[name])
+        expected = reference.activate(z.astype(np.longdouble), name)
+    floor = np.finfo(dtype).tiny * 10
+    np.testing.assert_allclose(got, expected.astype(dtype), rtol=6 * np.finfo(dtype).eps, atol=floor)
+
+
+@jit
+def _optimizer_step(code, w, g, slot_1, slot_2, rate, decay_1, decay_2, epsilon):
+    pointwise.optimizer_step(
+        code, w, g, slot_1, slot_2, 0, w.size * w.itemsize // simd.TILE_BYTES, rate, decay_1, decay_2, epsilon
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("optimizer", ["momentum", "nesterov", "rmsprop", "adam"])
+def test_optimizer_steps(dtype, optimizer):
+    random = np.random.default_rng(0)
+    w, slot_1, slot_2 = random.random(48), np.zeros(48), np.zeros(48)
+    kernel_w, kernel_1, kernel_2 = (a.astype(dtype) for a in (w, slot_1, slot_2))
+    for step in range(1, 6):
+        g = random.standard_normal(48)
+        kernel_g = g.astype(dtype)
+        rate = 0.01
+        if optimizer == "adam":
+            rate *= np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+            reference.adam_step(w, g, slot_1, slot_2, step, learning_rate=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-7)
+        elif optimizer == "rmsprop":
+            reference.rmsprop_step(w, g, slot_2, learning_rate=0.01, rho=0.999, epsilon=1e-7)
+        else:
+            reference.momentum_step(w, g, slot_1, learning_rate=0.01, momentum=0.9, nesterov=optimizer == "nesterov")
+        _optimizer_step(spec.OPTIMIZERS[optimizer], kernel_w, kernel_g, kernel_1, kernel_2, rate, 0.9, 0.999, 1e-7)
+        assert (kernel_g == 0).all()
+    np.testing.assert_allclose(kernel_w, w, rtol=tolerance(dtype))
+    np.testing.assert_allclose(kernel_1, slot_1, rtol=tolerance(dtype), atol=tolerance(dtype))
+    np.testing.assert_allclose(kernel_2, slot_2, rtol=tolerance(dtype), atol=tolerance(dtype))
+
+
+# Compilation
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="no machine code")
+def test_one_compiled_kernel_serves_every_architecture():
+    random = np.random.default_rng(0)
+    images, labels = random.random((30, 20)), random.integers(3, size=30)
+    counts = []
+    for sizes in ((20, 3), (20, 9, 3), (20, 40, 17, 8, 3)):
+        weights = [random.random((i, o)) for i, o in itertools.pairwise(sizes)]
+        for batch_size in (1, 4):
+            fm.sgd_epoch(images, labels, weights, learning_rate=1e-3, batch_size=batch_size)
+        fm.evaluate(images, labels, weights)
+        counts.append(sum(len(entry.signatures) for entry in _jit.entries()))
+    assert counts[0] == counts[1] == counts[2]
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="no machine code")
+def test_editing_any_kernel_file_invalidates_the_cache(tmp_path):
+    """`philox_draws` lives in rng.py; after an edit of sparse.py, whose `share` it calls, a fresh process must see it."""
+    package = tmp_path / "fastmnist"
+    shutil.copytree(Path(fastmnist.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    program = (
+        "import numpy as np; from fastmnist import _jit; from fastmnist.kernels.rng import philox_draws;"
+        "out = np.full(8, 9, np.uint8);"
+        "philox_draws(0, 1, 1, 2, 0, 0, 1, 1, np.array([8]), np.uint32(0), out);"
+        "print(out.sum(), _jit.clock.seconds > 0)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def run():
+        command = [sys.executable, "-c", program]
+        return subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    assert run().split() == ["8", "True"]
+    assert run().split() == ["8", "False"]
+    source = package / "kernels" / "sparse.py"
+    text = source.read_text()
+    assert "return n * w // n_workers, n * (w + 1) // n_workers" in text
+    source.write_text(text.replace("return n * w // n_workers,", "return n * (w + 1) // n_workers,"))
+    assert run().split() == ["72", "True"]
+
+
+def test_the_layout_keeps_padding_at_zero():
+    images, labels = np.random.default_rng(0).random((40, 20)), np.arange(40) % 3
+    network = fm.Network([20, 9, 5, 3], activation="sigmoid", dtype="float64", seed=1)
+    for _ in range(3):
+        network.train_epoch(images, labels, batch_size=7)
+    inner = network._flat
+    used = np.zeros(inner.params.size, bool)
+    for weights, biases in inner._views(np.arange(inner.params.size)):
+        used[weights.ravel()] = used[biases] = True
+    lanes = inner.layout.lanes
+    first = np.arange(2 * 20 * lanes).reshape(2, 20, lanes)
+    used[first[1, :, 1:].ravel()] = False
+    assert (inner.params[~used] == 0).all()
+    assert np.count_nonzero(inner.params) == 20 * 9 + 9 + 9 * 5 + 5 + 5 * 3 + 3
+
+
+@pytest.mark.parametrize("optimizer", list(spec.OPTIMIZERS))
+@pytest.mark.parametrize("sizes", [(30, 9, 4), (30, 17, 6, 4)])
+def test_networks_follow_the_reference(optimizer, sizes):
+    random = np.random.default_rng(0)
+    images, labels = random.random((41, 30)) * (random.random((41, 30)) < 0.3), random.integers(4, size=41)
+    network = fm.Network(sizes, optimizer=optimizer, dtype="float64", seed=3)
+    weights, biases = network.weights, network.biases
+    slots = [[np.zeros_like(p) for p in (*weights, *biases)] for _ in range(2)]
+    targets = reference.one_hot(labels, 4, np.float64)
+    step, loss = 0, 0.0
+    for start in range(0, 41, 8):
+        step += 1
+        rows = slice(start, start + 8)
+        values = reference.forward(images[rows], weights, biases, activation="relu", output="softmax")
+        loss += reference.loss_value(values[-1], targets[rows], "softmax", "cross_entropy")
+        gradients = reference.backward(
+            values, targets[rows], weights, activation="relu", output="softmax", loss="cross_entropy"
+        )
+        flat_gradients = [*gradients[0], *gradients[1]]
+        for p, g, m, v in zip((*weights, *biases), flat_gradients, *slots, strict=True):
+            if optimizer == "adam":
+                reference.adam_step(p, g, m, v, step, learning_rate=0.02, beta_1=0.9, beta_2=0.999, epsilon=1e-7)
+            elif optimizer == "rmsprop":
+                reference.rmsprop_step(p, g, v, learning_rate=0.02, rho=0.9, epsilon=1e-7)
+            elif optimizer == "sgd":
+                p -= 0.02 * g
+            else:
+                reference.momentum_step(p, g, m, learning_rate=0.02, momentum=0.9, nesterov=optimizer == "nesterov")
+    got, _ = network.train_epoch(images, labels, batch_size=8, learning_rate=0.02, shuffle=False)
+    assert got == pytest.approx(loss / 41, rel=1e-12)
+    for got_array, expected in zip((*network.weights, *network.biases), (*weights, *biases), strict=True):
+        np.testing.assert_allclose(got_array, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_every_entry_is_named_in_the_readme():
+    text = (Path(sgd.__file__).parent / "README.md").read_text()
+    missing = [entry.py_func.__name__ for entry in _jit.entries() if f"`{entry.py_func.__name__}`" not in text]
+    assert not missing
+    assert flat.EVALUATION_BLOCK > 0
