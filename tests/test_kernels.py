@@ -329,7 +329,7 @@ def test_one_compiled_kernel_serves_every_architecture():
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="no machine code")
 def test_editing_any_kernel_file_invalidates_the_cache(tmp_path):
-    """`philox_draws` lives in rng.py; after an edit of sparse.py, whose `share` it calls, a fresh process must see it."""
+    """`philox_draws` lives in rng.py and calls `share` of sparse.py: after an edit there, a fresh process sees it."""
     package = tmp_path / "fastmnist"
     shutil.copytree(Path(fastmnist.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     program = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,7 @@ from fastmnist.engine.threads import count_threads, run_workers
 from fastmnist.kernels import sparse
 
 Floats = NDArray[np.floating[Any]]
+T = TypeVar("T")
 
 # Samples whose updates one block of exact per-sample SGD gathers. The recurrence grows with it, the number of passes
 # over the first layer's weights shrinks.
@@ -67,10 +68,11 @@ class Packed:
             arrays += [a for a in (made if isinstance(made, tuple) else (made,)) if isinstance(a, np.ndarray)]
         return sum(a.nbytes for a in {id(a): a for a in arrays}.values())
 
-    def _once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+    def _once(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
         if key not in self._prepared:
             self._prepared[key] = make()
-        return self._prepared[key]
+        made: T = self._prepared[key]
+        return made
 
     def _entries(self, dtype: np.dtype[Any]) -> tuple[Any, Floats]:
         """Values and their table for computations in `dtype`."""
@@ -86,8 +88,7 @@ class Packed:
         if order is not None:
             return self._make_blocks(dtype, capacity, workers, order)
         whole = np.arange(len(self))
-        made = self._once(("blocks", dtype, capacity), lambda: self._make_blocks(dtype, capacity, workers, whole))
-        return made
+        return self._once(("blocks", dtype, capacity), lambda: self._make_blocks(dtype, capacity, workers, whole))
 
     def gram(self, dtype: np.dtype[Any], blocks: sparse.Blocks, workers: int, keep: bool) -> Floats:
         """Inner products of the samples of each block."""
@@ -97,7 +98,7 @@ class Packed:
             run_workers(sparse.gram_products, workers, blocks, products)
             return products
 
-        return self._once(("gram", dtype, blocks.capacity), make) if keep else make()  # type: ignore[no-any-return]
+        return self._once(("gram", dtype, blocks.capacity), make) if keep else make()
 
     def _make_blocks(
         self, dtype: np.dtype[Any], capacity: int, workers: int, order: NDArray[np.int64]

@@ -11,7 +11,7 @@ import sys
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastmnist._jit import kernel
@@ -65,7 +65,7 @@ def meet(barrier, meetings, n_workers):
 
     barrier (1,) int64, 0 at the start of a kernel call.
     """
-    if n_workers > 1:
+    if n_workers > 1:  # never where the kernels run as plain Python
         _arrive(barrier)
         spins = 0
         while _count(barrier) < (meetings + 1) * n_workers:
@@ -73,10 +73,3 @@ def meet(barrier, meetings, n_workers):
             if spins > _SPINS:
                 _give_way()
     return meetings + 1
-
-
-if config.DISABLE_JIT:
-
-    def meet(barrier, meetings, n_workers):  # type: ignore[misc]
-        assert n_workers == 1, "plain Python runs one worker"
-        return meetings + 1

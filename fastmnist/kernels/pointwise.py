@@ -111,7 +111,7 @@ def activate(values, at, row_step, tile_step, r0, r1, n_units, t0, t1, activatio
     """values[t, r] = f(values[t, r]) * mask[r, t] * keep_scale for hidden tiles t0 <= t < t1 and rows r0 <= r < r1.
 
     Tile t of row r lies at ``at + t * tile_step + r * row_step``. mask: dropout draws, 1 keeps, one byte per unit, row
-    r from ``mask_at + r * mask_row``; ``keep_scale == 0`` means no dropout. Lanes past the layer's n_units are set to 0.
+    r from ``mask_at + r * mask_row``; ``keep_scale == 0`` means no dropout. Lanes past n_units are set to 0.
     """
     lanes = TILE_BYTES // values.itemsize
     for t in range(t0, t1):

@@ -2,8 +2,9 @@
 
 A *tile* is 64 bytes of one float type: 16 float32 or 8 float64, one AVX-512 register. A vector value spans one, two or
 four tiles, and LLVM splits it into the registers that the machine has (a tile is two AVX2 or four SSE registers), so
-one source and one memory layout serve every width. Every operation acts lane by lane with one rounding (`vfma` is a true
-fused multiply-add), so a lane's result depends neither on the number of tiles worked on together nor on the thread.
+one source and one memory layout serve every width. Every operation acts lane by lane with one rounding (`vfma` is a
+true fused multiply-add), so a lane's result depends neither on the number of tiles worked on together nor on the
+thread.
 
 The number of tiles travels in a type: `width` arguments are tuples whose *length* is the number of tiles (`W1`, `W2`,
 `W4`), which lets one kernel source serve all three without recompiling for any network size.
