@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -9,6 +10,13 @@ from hypothesis import settings
 settings.register_profile("fastmnist", deadline=None)
 settings.register_profile("fastmnist-ci", deadline=None, derandomize=True)
 settings.load_profile("fastmnist-ci" if os.environ.get("CI") else "fastmnist")
+
+
+@pytest.fixture(autouse=os.environ.get("NUMBA_DISABLE_JIT") == "1")
+def _machine_arithmetic():
+    """Where kernels run as plain Python, NumPy warns of the wrap-around and infinities that they mean."""
+    with np.errstate(all="ignore"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,13 +21,12 @@ def _philox(counter, key):
 
 
 @pytest.mark.parametrize(("counter", "key", "words"), PHILOX)
-@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="NumPy scalars warn of the overflow that is meant here")
 def test_philox_known_answers(counter, key, words):
     arrays = [np.array([int(w, 16) for w in text.split()], np.uint32) for text in (counter, key)]
     assert [f"{int(w):08x}" for w in _philox(*arrays)] == words.split()
 
 
-@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="a million draws, and NumPy scalars warn of overflow")
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="a million draws")
 @pytest.mark.parametrize("draw", list(spec.DROPOUT_DRAWS))
 def test_a_million_draws_are_numpys_own(draw):
     ours, numpys = np.random.RandomState(7), np.random.RandomState(7)
@@ -54,7 +53,6 @@ def test_the_first_draw_of_the_original_program():
     assert (out == np.random.randint(2, size=40)).all()
 
 
-@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="NumPy scalars warn of the overflow that is meant here")
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("capacity", [1, 5, 100])
 def test_philox_draws_do_not_depend_on_the_order_of_work(workers, capacity):

@@ -170,7 +170,7 @@ def _forward_tiles(b, blocks, weights, at, stride, out, out_at, out_stride, widt
     for a in range(blocks.n_active[b]):
         row = vload(weights, at + blocks.active[b, a] * lanes, stride, width)
         for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
-            p = out_at + blocks.rows[e] * lanes
+            p = out_at + np.int64(blocks.rows[e]) * lanes
             x = vsplat(decode(blocks.values, blocks.table, e), width)
             vstore(out, p, out_stride, vfma(x, row, vload(out, p, out_stride, width)))
 
@@ -204,7 +204,7 @@ def _update_tiles(b, blocks, deltas, deltas_at, deltas_stride, out, at, stride, 
         row = vload(out, p, stride, width)
         for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
             x = vsplat(decode(blocks.values, blocks.table, e), width)
-            row = vfma(x, vload(deltas, deltas_at + blocks.rows[e] * lanes, deltas_stride, width), row)
+            row = vfma(x, vload(deltas, deltas_at + np.int64(blocks.rows[e]) * lanes, deltas_stride, width), row)
         vstore(out, p, stride, row)
 
 
