@@ -42,6 +42,12 @@ TILE_BYTES = 64  # one AVX-512 register, one cache line: the unit in which every
 ) = range(10)
 
 
+def padded(n: int, itemsize: int) -> int:
+    """`n` numbers of `itemsize` bytes, rounded up to whole tiles."""
+    lanes = TILE_BYTES // itemsize
+    return -(-n // lanes) * lanes
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where the parameters of a dense network live in one flat, tile-aligned vector.

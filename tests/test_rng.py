@@ -36,7 +36,9 @@ def test_a_million_draws_are_numpys_own(draw):
         state = ours.get_state(legacy=False)
         key = state["state"]["key"].copy()
         out = np.empty(n, np.uint8)
-        position = rng.mt19937_draws(key, state["state"]["pos"], spec.DROPOUT_DRAWS[draw], rate, out)
+        position = rng.mt19937_draws(
+            key, state["state"]["pos"], spec.DROPOUT_DRAWS[draw], rate, np.empty(624, np.uint32), out
+        )
         ours.set_state({**state, "state": {"key": key, "pos": position}})
         assert (out == reference.dropout_mask(numpys, (n,), rate, draw)).all()
     assert (ours.random(10) == numpys.random(10)).all()
@@ -48,7 +50,7 @@ def test_the_first_draw_of_the_original_program():
     state = np.random.get_state(legacy=False)["state"]
     out = np.empty(40, np.uint8)
     with np.errstate(over="ignore"):
-        rng.mt19937_draws(state["key"].copy(), state["pos"], spec.INTEGERS, 0.5, out)
+        rng.mt19937_draws(state["key"].copy(), state["pos"], spec.INTEGERS, 0.5, np.empty(624, np.uint32), out)
     assert 40 - out.sum() == 21
     assert (out == np.random.randint(2, size=40)).all()
 

@@ -71,7 +71,7 @@ class Draws:
             if state["bit_generator"] == "MT19937":
                 inner = state["state"]
                 key = inner["key"].copy()
-                position = rng_kernels.mt19937_draws(key, int(inner["pos"]), code, self.rate, kept)
+                position = rng_kernels.mt19937_draws(key, int(inner["pos"]), code, self.rate, np.empty_like(key), kept)
                 rng.set_state({**state, "state": {"key": key, "pos": position}})
                 return
         if code == spec.INTEGERS:

@@ -153,7 +153,7 @@ class FlatNetwork:
                 assert order is not None
                 blocks = packed.blocks(self.dtype, capacity, threads, order[row_0:row_1])
             dropout = self._dropout(draws, mask_only, row_0, row_1 - row_0, capacity, per_sample, threads)
-            some = _some_rows(truth, row_0, row_1, layout.sizes[-1], order)
+            some = _some_rows(truth, row_0, row_1, order)
             barrier = np.zeros(1, np.int64)
             if per_sample:
                 products = gram[first:last] if gram is not None else packed.gram(self.dtype, blocks, threads, False)
@@ -211,7 +211,7 @@ class FlatNetwork:
             workers = min(threads, last - first) if per_block * (last - first) > _PARALLEL_FROM else 1
             run_workers(
                 infer, workers, _some_blocks(blocks, first, last, row_1 - row_0), self.table, self.params,
-                no_dropout(), _some_rows(truth, row_0, row_1, n_out, None),
+                no_dropout(), _some_rows(truth, row_0, row_1, None),
                 _scratch(workers * capacity * self.layout.n_values, self.dtype),
                 outputs[row_0:row_1], scores[row_0:row_1],
             )  # fmt: skip
@@ -269,11 +269,11 @@ def _some_blocks(blocks: sparse.Blocks, first: int, last: int, n_rows: int) -> s
     )
 
 
-def _some_rows(truth: Truth, row_0: int, row_1: int, n_out: int, order: NDArray[np.int64] | None) -> Truth:
+def _some_rows(truth: Truth, row_0: int, row_1: int, order: NDArray[np.int64] | None) -> Truth:
     rows = slice(row_0, row_1) if order is None else order[row_0:row_1]
     targets = truth.targets
     if targets.size:
-        targets = targets.reshape(-1, n_out)[rows].reshape(-1)
+        targets = targets.reshape(len(truth.labels), -1)[rows].reshape(-1)
     return Truth(truth.labels[rows], targets)
 
 
@@ -320,4 +320,6 @@ def truth_of(labels: ArrayLike, n: int, n_out: int, dtype: np.dtype[Any]) -> Tru
         return Truth(best, np.empty(0, dtype))
     if not np.isfinite(y).all():
         raise ValueError("labels hold NaN or infinity; all targets must be finite.")
-    return Truth(best, np.ascontiguousarray(y, dtype).reshape(-1))
+    padded = np.zeros((n, spec.padded(n_out, dtype.itemsize)), dtype)
+    padded[:, :n_out] = y
+    return Truth(best, padded.reshape(-1))

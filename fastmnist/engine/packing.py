@@ -124,7 +124,10 @@ class Packed:
             dense=np.empty(len(order) * n_inputs if dense else 0, dtype),
         )
         if needs_entries:
-            run_workers(sparse.transpose, workers, self._starts, self._columns, values, order, n_inputs, blocks)
+            cursors = np.empty((workers, n_inputs), np.int32)
+            slots = np.empty((workers, capacity + 2), np.int32)
+            csr = self._starts, self._columns, values
+            run_workers(sparse.transpose, workers, *csr, order, cursors, slots, blocks)
         if dense:
             rows = blocks.dense.reshape(-1, n_inputs)
             run_workers(sparse.unpack, workers, self._starts, self._columns, values, table, order, rows)

@@ -6,7 +6,21 @@ Values and deltas of a layer are stored ``(tiles, capacity, V)``: tile t of row 
 from __future__ import annotations
 
 from fastmnist._jit import inlined, kernel
-from fastmnist.kernels.simd import W1, W2, W4, vadd, vfma, vload, vrepeat, vsplat, vstore, vtile_sums
+from fastmnist.kernels.simd import (
+    W1,
+    W2,
+    W3,
+    W4,
+    W5,
+    group_size,
+    vadd,
+    vfma,
+    vload,
+    vrepeat,
+    vsplat,
+    vstore,
+    vtile_sums,
+)
 from fastmnist.spec import TILE_BYTES
 
 
@@ -171,18 +185,22 @@ def back_and_update(d, d_at, w, w_at, x, x_at, out, out_at, capacity, n_units, n
     unit = n_tiles * lanes
     step = capacity * lanes
     t = 0
-    while t + 4 <= n_tiles:
-        p = t * step
-        _back_and_update_tiles(
-            d, d_at, step, w, w_at + t * lanes, unit, x, x_at + p, step, out, out_at + p, n_units, W4
-        )
-        t += 4
     while t < n_tiles:
-        p = t * step
-        _back_and_update_tiles(
-            d, d_at, step, w, w_at + t * lanes, unit, x, x_at + p, step, out, out_at + p, n_units, W1
-        )
-        t += 1
+        p = w_at + t * lanes
+        q = x_at + t * step
+        r = out_at + t * step
+        n = group_size(n_tiles - t)
+        if n == 5:
+            _back_and_update_tiles(d, d_at, step, w, p, unit, x, q, step, out, r, n_units, W5)
+        elif n == 4:
+            _back_and_update_tiles(d, d_at, step, w, p, unit, x, q, step, out, r, n_units, W4)
+        elif n == 3:
+            _back_and_update_tiles(d, d_at, step, w, p, unit, x, q, step, out, r, n_units, W3)
+        elif n == 2:
+            _back_and_update_tiles(d, d_at, step, w, p, unit, x, q, step, out, r, n_units, W2)
+        else:
+            _back_and_update_tiles(d, d_at, step, w, p, unit, x, q, step, out, r, n_units, W1)
+        t += n
 
 
 @kernel

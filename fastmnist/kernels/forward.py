@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastmnist._jit import entry, kernel
+from fastmnist._jit import entry, inlined, kernel
 from fastmnist.kernels.dense import dots, product
 from fastmnist.kernels.pointwise import activate, finish_outputs, score_outputs
 from fastmnist.kernels.simd import W1, vload, vsplat, vstore
@@ -32,7 +32,7 @@ class Truth(NamedTuple):
     """What the rows of the blocks should give."""
 
     labels: np.ndarray  # (n_rows,) int64: the class, or the argmax of the target vector
-    targets: np.ndarray  # (n_rows, O) flattened float, empty where the targets are one-hot
+    targets: np.ndarray  # (n_rows, tiles * V) flattened float, empty where the targets are one-hot
 
 
 class Dropout(NamedTuple):
@@ -44,13 +44,13 @@ class Dropout(NamedTuple):
     gradient_scale: float  # factor on kept gradients; 0 without dropout
 
 
-@kernel
+@inlined
 def rows_of(b, blocks):
     """Rows of block b."""
     return min(blocks.capacity, blocks.n_rows - b * blocks.capacity)
 
 
-@kernel
+@inlined
 def mask_start(b, n_rows, blocks, layers, k):
     """Where the draws of hidden layer k for block b start."""
     n_hidden = layers[layers.shape[0] - 1, MASK]
@@ -89,7 +89,7 @@ def first_layer_forward(b, blocks, layers, params, values, at, t0, t1):
         sparse_forward(b, blocks, params, layers[0, WEIGHTS], n_in, values, at, t0, t1)
 
 
-@kernel
+@inlined
 def upper_layers_forward(b, blocks, layers, params, dropout, values, at, r0, r1):
     """Layers after the first for rows r0 <= r < r1 of block b, up to the finished outputs."""
     lanes = TILE_BYTES // values.itemsize
@@ -128,7 +128,7 @@ def upper_layers_forward(b, blocks, layers, params, dropout, values, at, r0, r1)
         finish_outputs(values, here + r * lanes, step, layers[last, N_OUT], layers[last, ACTIVATION])
 
 
-@kernel
+@inlined
 def score_row(b, r, blocks, layers, truth, values, at):
     """`score_outputs` of row r of block b."""
     lanes = TILE_BYTES // values.itemsize
@@ -136,6 +136,7 @@ def score_row(b, r, blocks, layers, truth, values, at):
     n = b * blocks.capacity + r
     n_out = layers[last, N_OUT]
     here = at + layers[last, VALUES] * blocks.capacity + r * lanes
+    target_at = n * layers[last, OUT_TILES] * lanes
     return score_outputs(
         values,
         here,
@@ -144,7 +145,7 @@ def score_row(b, r, blocks, layers, truth, values, at):
         layers[last, ACTIVATION],
         truth.labels[n],
         truth.targets,
-        n * n_out,
+        target_at,
     )
 
 

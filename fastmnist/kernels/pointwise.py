@@ -10,15 +10,18 @@ from fastmnist.kernels.simd import (
     vadd,
     vdiv,
     vfma,
+    vkeep,
     vload,
     vmask,
     vmul,
+    vone_hot,
     vpower_of_two,
     vround,
     vsplat,
     vsqrt,
     vstore,
     vsub,
+    vsum,
     vwhere_positive,
 )
 from fastmnist.spec import (
@@ -107,6 +110,16 @@ def _tanh(x, v):
 
 
 @kernel
+def _squash(values, at, row_step, tile_step, r0, r1, t0, t1, activation):
+    """values[t, r] = sigmoid or tanh. On its own: its many constants would slow down every call for ReLU's sake."""
+    for t in range(t0, t1):
+        for r in range(r0, r1):
+            p = at + t * tile_step + r * row_step
+            v = vload(values, p, 0, W1)
+            vstore(values, p, 0, _sigmoid(values, v) if activation == SIGMOID else _tanh(values, v))
+
+
+@inlined
 def activate(values, at, row_step, tile_step, r0, r1, n_units, t0, t1, activation, mask, mask_at, mask_row, keep_scale):
     """values[t, r] = f(values[t, r]) * mask[r, t] * keep_scale for hidden tiles t0 <= t < t1 and rows r0 <= r < r1.
 
@@ -114,25 +127,24 @@ def activate(values, at, row_step, tile_step, r0, r1, n_units, t0, t1, activatio
     r from ``mask_at + r * mask_row``; ``keep_scale == 0`` means no dropout. Lanes past n_units are set to 0.
     """
     lanes = TILE_BYTES // values.itemsize
+    if activation == SIGMOID or activation == TANH:
+        _squash(values, at, row_step, tile_step, r0, r1, t0, t1, activation)
+    clips = activation == RELU or activation == RELU_STRAIGHT_THROUGH
+    zero = _constant(values, 0.0)
+    scale = _constant(values, keep_scale)
     for t in range(t0, t1):
         for r in range(r0, r1):
             p = at + t * tile_step + r * row_step
             v = vload(values, p, 0, W1)
-            if activation == RELU or activation == RELU_STRAIGHT_THROUGH:
-                v = vwhere_positive(v, v, _constant(values, 0.0))
-            elif activation == SIGMOID:
-                v = _sigmoid(values, v)
-            elif activation == TANH:
-                v = _tanh(values, v)
+            if clips:
+                v = vwhere_positive(v, v, zero)
             if keep_scale != 0:
                 kept = vmask(mask, mask_at + r * mask_row + t * lanes, 0, v)
-                v = vmul(v, vmul(kept, _constant(values, keep_scale)))
-            vstore(values, p, 0, v)
-            for unit in range(n_units, (t + 1) * lanes):
-                values[p + unit - t * lanes] = 0
+                v = vmul(v, vmul(kept, scale))
+            vstore(values, p, 0, vkeep(v, n_units - t * lanes))
 
 
-@kernel
+@inlined
 def through_activation(
     deltas,
     values,
@@ -173,67 +185,85 @@ def through_activation(
             if gradient_scale != 0:
                 kept = vmask(mask, mask_at + r * mask_row + t * lanes, 0, d)
                 d = vmul(d, vmul(kept, _constant(values, gradient_scale)))
-            vstore(deltas, p, 0, d)
-            for unit in range(n_units, (t + 1) * lanes):
-                deltas[p + unit - t * lanes] = 0
+            vstore(deltas, p, 0, vkeep(d, n_units - t * lanes))
 
 
 @kernel
 def finish_outputs(z, at, tile_step, n_units, activation):
-    """Output activation of one row in place: softmax over its units, or f of each."""
+    """Output activation of one row in place: softmax over its units, or f of each. Padding stays 0."""
     lanes = TILE_BYTES // z.itemsize
     if activation == LINEAR:
         return
-    largest = z[at]
-    total = z[at] - z[at]
+    largest = _constant(z, 0.0)
     if activation == SOFTMAX:
+        top = z[at]
         for o in range(1, n_units):
-            largest = max(largest, z[at + o // lanes * tile_step + o % lanes])
-    for o in range(n_units):
-        p = at + o // lanes * tile_step + o % lanes
+            v = z[at + o // lanes * tile_step + o % lanes]
+            top = v if v > top or v != v else top
+        largest = vsplat(top, W1)
+    total = _constant(z, 0.0)
+    for t in range((n_units + lanes - 1) // lanes):
+        p = at + t * tile_step
+        v = vload(z, p, 0, W1)
         if activation == SOFTMAX:
-            z[p] = math.exp(z[p] - largest)
-            total += z[p]
+            v = _exp(z, vsub(v, largest))
         elif activation == SIGMOID:
-            z[p] = 1 / (1 + math.exp(-z[p]))
+            v = _sigmoid(z, v)
         elif activation == TANH:
-            z[p] = math.tanh(z[p])
-        elif not z[p] > 0 and z[p] == z[p]:
-            z[p] = 0
+            v = _tanh(z, v)
+        else:
+            v = vwhere_positive(v, v, _constant(z, 0.0))
+        v = vkeep(v, n_units - t * lanes)
+        total = vadd(total, v)
+        vstore(z, p, 0, v)
     if activation == SOFTMAX:
-        for o in range(n_units):
-            z[at + o // lanes * tile_step + o % lanes] /= total
+        scale = vsplat(z.dtype.type(1) / vsum(total), W1)
+        for t in range((n_units + lanes - 1) // lanes):
+            p = at + t * tile_step
+            vstore(z, p, 0, vmul(vload(z, p, 0, W1), scale))
+
+
+@inlined
+def _target(z, t, label, targets, target_at):
+    """Tile t of a row's targets: the padded row at `target_at`, or one-hot where `targets` is empty."""
+    lanes = TILE_BYTES // z.itemsize
+    if targets.size == 0:
+        return vone_hot(label - t * lanes, _constant(z, 0.0))
+    return vload(targets, target_at + t * lanes, 0, W1)
 
 
 @kernel
 def score_outputs(z, at, tile_step, n_units, activation, label, targets, target_at):
     """(sum of squared errors, cross-entropy, whether the largest output is the label's) of one finished row.
 
-    targets[target_at:] is the row's target vector; where `targets` is empty it is 1 at `label`, else 0.
+    targets[target_at:] is the row's target vector, padded to whole tiles; where `targets` is empty it is 1 at `label`.
     """
     lanes = TILE_BYTES // z.itemsize
-    squared = 0.0
-    entropy = 0.0
-    best = 0
-    largest = z[at]
+    squared = _constant(z, 0.0)
+    for t in range((n_units + lanes - 1) // lanes):
+        error = vsub(vload(z, at + t * tile_step, 0, W1), _target(z, t, label, targets, target_at))
+        squared = vfma(error, error, squared)
+    # np.argmax picks the first of equals, and the first NaN. Counting what would win against the label has no branch
+    # to mispredict.
+    own = z[at + label // lanes * tile_step + label % lanes]
+    better = 0
     for o in range(n_units):
         v = z[at + o // lanes * tile_step + o % lanes]
-        target = z.dtype.type(o == label) if targets.size == 0 else targets[target_at + o]
-        # the first of equals, and the first NaN, as np.argmax picks
-        if v > largest or (v != v and largest == largest):
-            largest = v
-            best = o
-        error = v - target
-        squared += error * error
-        if activation == SOFTMAX:
-            if target != 0:
-                entropy -= target * _log(v)
-        elif activation == SIGMOID:
-            if target != 0:
-                entropy -= target * _log(v)
-            if target != 1:
-                entropy -= (1 - target) * _log(1 - v)
-    return squared, entropy, best == label
+        nan_first = (v != v) & ((own == own) | (o < label))
+        better += (v > own) | ((v == own) & (o < label)) | nan_first
+    entropy = 0.0
+    if activation == SOFTMAX or activation == SIGMOID:
+        if targets.size == 0 and activation == SOFTMAX:
+            entropy = -_log(own)
+        else:
+            for o in range(n_units):
+                v = z[at + o // lanes * tile_step + o % lanes]
+                target = z.dtype.type(o == label) if targets.size == 0 else targets[target_at + o]
+                if target != 0:
+                    entropy -= target * _log(v)
+                if activation == SIGMOID and target != 1:
+                    entropy -= (1 - target) * _log(1 - v)
+    return float(vsum(squared)), entropy, better == 0
 
 
 @kernel
@@ -246,28 +276,29 @@ def _log(p):
 def output_deltas(z, d, at, tile_step, n_units, activation, loss, label, targets, target_at, scale):
     """d[o] = scale * dloss/dz[o] of one finished row, the squared error halved as (o - t) f'(o); padding set to 0."""
     lanes = TILE_BYTES // z.itemsize
-    dot = z[at] - z[at]
-    for o in range(n_units):
-        p = at + o // lanes * tile_step + o % lanes
-        v = z[p]
-        target = z.dtype.type(o == label) if targets.size == 0 else targets[target_at + o]
-        error = v - target
+    n_tiles = (n_units + lanes - 1) // lanes
+    one = _constant(z, 1.0)
+    factor = vsplat(scale, W1)
+    dot = _constant(z, 0.0)
+    for t in range(n_tiles):
+        p = at + t * tile_step
+        v = vload(z, p, 0, W1)
+        error = vsub(v, _target(z, t, label, targets, target_at))
         if loss != CROSS_ENTROPY:
             if activation == SIGMOID:
-                error *= v * (1 - v)
+                error = vmul(error, vmul(v, vsub(one, v)))
             elif activation == TANH:
-                error *= 1 - v * v
+                error = vmul(error, vsub(one, vmul(v, v)))
             elif activation == RELU:
-                error *= v > 0
+                error = vwhere_positive(v, error, _constant(z, 0.0))
             elif activation == SOFTMAX:
-                dot += error * v
-        d[p] = scale * error
+                dot = vfma(error, v, dot)
+        vstore(d, p, 0, vmul(factor, error))
     if activation == SOFTMAX and loss != CROSS_ENTROPY:
-        for o in range(n_units):
-            p = at + o // lanes * tile_step + o % lanes
-            d[p] = z[p] * (d[p] - scale * dot)
-    for o in range(n_units, (n_units + lanes - 1) // lanes * lanes):
-        d[at + o // lanes * tile_step + o % lanes] = 0
+        mean = vmul(factor, vsplat(vsum(dot), W1))
+        for t in range(n_tiles):
+            p = at + t * tile_step
+            vstore(d, p, 0, vmul(vload(z, p, 0, W1), vsub(vload(d, p, 0, W1), mean)))
 
 
 @kernel

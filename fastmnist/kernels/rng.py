@@ -48,14 +48,14 @@ def _temper(key, words):
 
 
 @entry
-def mt19937_draws(key, position, draw, rate, out):
+def mt19937_draws(key, position, draw, rate, words, out):
     """Fill `out` with dropout draws and return the new position; `key` (624,) uint32 is advanced in place.
 
+    words (624,) uint32 is scratch.
     `draw` INTEGERS is ``randint(2)``: the lowest bit of one word. The others compare ``random()``, 53 bits of two words
     (a >> 5) * 2**26 + (b >> 6), with the rate: KEEP_BELOW keeps where it is below 1 - rate, DROP_BELOW drops where it
     is below rate.
     """
-    words = np.empty(_N, np.uint32)
     _temper(key, words)
     bound = (1.0 - rate if draw == KEEP_BELOW else rate) * 9007199254740992.0
     n = 0
@@ -127,7 +127,9 @@ def philox_draws(w, n_workers, k0, k1, epoch, row_0, n_rows, capacity, sizes, th
     A draw depends on the seed (k0, k1), epoch, layer, row and unit alone: unit u of a row is word u % 4 of the block
     with counter (u // 4, row, layer, epoch), kept where it is at least `threshold`.
     """
-    n_units = sizes.sum()
+    n_units = 0
+    for layer in range(sizes.size):
+        n_units += sizes[layer]
     begin, end = share(n_rows, w, n_workers)
     for r in range(begin, end):
         batch = r // capacity * capacity

@@ -22,7 +22,7 @@ from fastmnist.kernels.forward import (
     upper_layers_forward,
 )
 from fastmnist.kernels.pointwise import activate, optimizer_step, output_deltas, through_activation
-from fastmnist.kernels.simd import W1, W2, W4, vfma, vload, vsplat, vstore
+from fastmnist.kernels.simd import W1, W2, W3, W4, W5, group_size, vfma, vload, vsplat, vstore
 from fastmnist.kernels.sparse import share, sparse_update
 from fastmnist.spec import (
     ACTIVATION,
@@ -81,7 +81,7 @@ def first_layer_update(b, blocks, layers, deltas, target, t0, t1):
         add_rows(deltas, 0, blocks.capacity, n_rows, target, layers[0, BIASES], t0, t1, 1.0)
 
 
-@kernel
+@inlined
 def deltas_of_row(b, r, blocks, layers, truth, loss, values, deltas, scale):
     """`output_deltas` of row r of block b."""
     lanes = TILE_BYTES // values.itemsize
@@ -91,11 +91,11 @@ def deltas_of_row(b, r, blocks, layers, truth, loss, values, deltas, scale):
     here = layers[last, VALUES] * blocks.capacity + r * lanes
     output_deltas(
         values, deltas, here, blocks.capacity * lanes, n_out, layers[last, ACTIVATION], loss,
-        truth.labels[n], truth.targets, n * n_out, scale,
+        truth.labels[n], truth.targets, n * layers[last, OUT_TILES] * lanes, scale,
     )  # fmt: skip
 
 
-@kernel
+@inlined
 def deltas_through(b, k, blocks, layers, dropout, values, deltas, r0, r1, t0, t1):
     """`through_activation` of hidden layer k's tiles t0 <= t < t1 and rows r0 <= r < r1."""
     lanes = TILE_BYTES // values.itemsize
@@ -107,7 +107,7 @@ def deltas_through(b, k, blocks, layers, dropout, values, deltas, r0, r1, t0, t1
     )  # fmt: skip
 
 
-@kernel
+@inlined
 def activate_first(b, blocks, layers, dropout, values, r0, r1, t0, t1):
     """Activation and dropout of the first layer, unless it is the output layer."""
     if layers.shape[0] > 1:
@@ -129,7 +129,7 @@ def _recurrence_tiles(values, deltas, at, step, gram, b, r, bias, width):
     vstore(values, at + r * lanes, step, z)
 
 
-@kernel
+@inlined
 def recurrence(b, r, blocks, layers, gram, values, deltas):
     """z_r += sum over the rows s < r of the block of (x_r . x_s) delta_s: what updating after each would have given.
 
@@ -140,17 +140,22 @@ def recurrence(b, r, blocks, layers, gram, values, deltas):
     bias = values.dtype.type(layers[0, BIASES] >= 0)
     n_tiles = layers[0, OUT_TILES]
     t = 0
-    while t + 4 <= n_tiles:
-        _recurrence_tiles(values, deltas, t * step, step, gram, b, r, bias, W4)
-        t += 4
-    if t + 2 <= n_tiles:
-        _recurrence_tiles(values, deltas, t * step, step, gram, b, r, bias, W2)
-        t += 2
-    if t < n_tiles:
-        _recurrence_tiles(values, deltas, t * step, step, gram, b, r, bias, W1)
+    while t < n_tiles:
+        n = group_size(n_tiles - t)
+        if n == 5:
+            _recurrence_tiles(values, deltas, t * step, step, gram, b, r, bias, W5)
+        elif n == 4:
+            _recurrence_tiles(values, deltas, t * step, step, gram, b, r, bias, W4)
+        elif n == 3:
+            _recurrence_tiles(values, deltas, t * step, step, gram, b, r, bias, W3)
+        elif n == 2:
+            _recurrence_tiles(values, deltas, t * step, step, gram, b, r, bias, W2)
+        else:
+            _recurrence_tiles(values, deltas, t * step, step, gram, b, r, bias, W1)
+        t += n
 
 
-@kernel
+@inlined
 def _train_row(b, r, blocks, gram, layers, params, dropout, truth, loss, scale, values, deltas):
     """One sample, all of it but the first layer's products; returns its `score_outputs`."""
     capacity = blocks.capacity

@@ -1,13 +1,12 @@
-"""Explicit vectors for Numba: a registered vector type and the few operations that the kernels need.
+"""Explicit vectors for Numba: a tile type, and the few operations on groups of tiles that the kernels need.
 
-A *tile* is 64 bytes of one float type: 16 float32 or 8 float64, one AVX-512 register. A vector value spans one, two or
-four tiles, and LLVM splits it into the registers that the machine has (a tile is two AVX2 or four SSE registers), so
-one source and one memory layout serve every width. Every operation acts lane by lane with one rounding (`vfma` is a
-true fused multiply-add), so a lane's result depends neither on the number of tiles worked on together nor on the
-thread.
+A *tile* is 64 bytes of one float type: 16 float32 or 8 float64, one AVX-512 register. LLVM splits it into the registers
+that the machine has (two of AVX2, four of SSE), so one source and one memory layout serve every width. A *group* is a
+tuple of one to five tiles. Every operation acts lane by lane with one rounding (`vfma` is a true fused multiply-add), so
+a lane's result depends neither on the number of tiles worked on together nor on the thread.
 
-The number of tiles travels in a type: `width` arguments are tuples whose *length* is the number of tiles (`W1`, `W2`,
-`W4`), which lets one kernel source serve all three without recompiling for any network size.
+The number of tiles travels in a type: `width` arguments are tuples whose *length* is the number of tiles (`W1`, `W4`,
+...), which lets one kernel source serve all without recompiling for any network size.
 
 With ``NUMBA_DISABLE_JIT=1`` the same names are NumPy functions, so that the kernels run as plain Python.
 """
@@ -20,37 +19,36 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic, models, register_model
 
+from fastmnist._jit import inlined
 from fastmnist.spec import TILE_BYTES
 
 W1 = (0,)
 W2 = (0, 0)
+W3 = (0, 0, 0)
 W4 = (0, 0, 0, 0)
+W5 = (0, 0, 0, 0, 0)
 
 
-class Vector(types.Type):
-    """`lanes` floats of type `dtype`, held in registers."""
+class Tile(types.Type):
+    """64 bytes of floats of type `dtype`, held in registers."""
 
-    def __init__(self, dtype: types.Float, lanes: int) -> None:
+    def __init__(self, dtype: types.Float) -> None:
         self.dtype = dtype
-        self.lanes = lanes
-        super().__init__(name=f"Vector({dtype}, {lanes})")
-
-    @property
-    def key(self):
-        return self.dtype, self.lanes
+        self.lanes = TILE_BYTES * 8 // dtype.bitwidth
+        super().__init__(name=f"Tile({dtype})")
 
 
-@register_model(Vector)
-class VectorModel(models.PrimitiveModel):
-    """A vector is one LLVM vector value."""
+@register_model(Tile)
+class TileModel(models.PrimitiveModel):
+    """A tile is one LLVM vector value."""
 
     def __init__(self, dmm, fe_type):
         element = ir.DoubleType() if fe_type.dtype == types.float64 else ir.FloatType()
         super().__init__(dmm, fe_type, ir.VectorType(element, fe_type.lanes))
 
 
-def _tile_lanes(dtype):
-    return TILE_BYTES * 8 // dtype.bitwidth
+def _group(dtype, width):
+    return types.UniTuple(Tile(dtype), width.count)
 
 
 def _suffix(vector: ir.VectorType) -> str:
@@ -65,20 +63,6 @@ def _call(builder, name, result, *arguments):
 
 def _lane_order(lanes) -> ir.Constant:
     return ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
-
-
-def _concatenate(builder, parts):
-    """Join vectors of equal length; a power of two of them."""
-    while len(parts) > 1:
-        order = _lane_order(range(2 * parts[0].type.count))
-        parts = [builder.shuffle_vector(parts[k], parts[k + 1], order) for k in range(0, len(parts), 2)]
-    return parts[0]
-
-
-def _splat(builder, vector, scalar):
-    undefined = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, undefined, _lane_order([0] * vector.count))
 
 
 def _pointer(context, builder, array_type, array_value, index, lanes):
@@ -96,20 +80,24 @@ def _pointer(context, builder, array_type, array_value, index, lanes):
     return builder.bitcast(pointer, ir.VectorType(element, lanes).as_pointer())
 
 
+def _tile_pointers(context, builder, array_type, array, index, stride, count, lanes):
+    """Addresses of `count` tiles, `stride` elements apart."""
+    for k in range(count):
+        at = builder.add(index, builder.mul(stride, ir.Constant(stride.type, k)))
+        yield _pointer(context, builder, array_type, array, at, lanes)
+
+
 @intrinsic
 def vload(typingctx, a, i, stride, width):
-    """Tiles ``a[i:]``, ``a[i + stride:]``, ... side by side; as many as `width` is long."""
-    lanes = _tile_lanes(a.dtype)
-    signature = Vector(a.dtype, lanes * width.count)(a, types.intp, types.intp, width)
+    """Tiles ``a[i:]``, ``a[i + stride:]``, ...; as many as `width` is long."""
+    signature = _group(a.dtype, width)(a, types.intp, types.intp, width)
 
     def generate(context, builder, signature, arguments):
         array, index, step, _ = arguments
-        parts = []
-        for k in range(width.count):
-            at = builder.add(index, builder.mul(step, ir.Constant(step.type, k)))
-            pointer = _pointer(context, builder, signature.args[0], array, at, lanes)
-            parts.append(builder.load(pointer, align=a.dtype.bitwidth // 8))
-        return _concatenate(builder, parts)
+        lanes = signature.return_type.dtype.lanes
+        pointers = _tile_pointers(context, builder, signature.args[0], array, index, step, width.count, lanes)
+        tiles = [builder.load(pointer, align=a.dtype.bitwidth // 8) for pointer in pointers]
+        return cgutils.pack_array(builder, tiles)
 
     return signature, generate
 
@@ -118,15 +106,12 @@ def vload(typingctx, a, i, stride, width):
 def vstore(typingctx, a, i, stride, v):
     """Write the tiles of `v` to ``a[i:]``, ``a[i + stride:]``, ..."""
     signature = types.void(a, types.intp, types.intp, v)
-    lanes = _tile_lanes(a.dtype)
 
     def generate(context, builder, signature, arguments):
         array, index, step, value = arguments
-        for k in range(v.lanes // lanes):
-            at = builder.add(index, builder.mul(step, ir.Constant(step.type, k)))
-            pointer = _pointer(context, builder, signature.args[0], array, at, lanes)
-            order = _lane_order(range(k * lanes, (k + 1) * lanes))
-            builder.store(builder.shuffle_vector(value, value, order), pointer, align=a.dtype.bitwidth // 8)
+        pointers = _tile_pointers(context, builder, signature.args[0], array, index, step, v.count, v.dtype.lanes)
+        for k, pointer in enumerate(pointers):
+            builder.store(builder.extract_value(value, k), pointer, align=a.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return signature, generate
@@ -135,10 +120,25 @@ def vstore(typingctx, a, i, stride, v):
 @intrinsic
 def vsplat(typingctx, x, width):
     """Scalar `x` in every lane."""
-    signature = Vector(x, _tile_lanes(x) * width.count)(x, width)
+    signature = _group(x, width)(x, width)
 
     def generate(context, builder, signature, arguments):
-        return _splat(builder, context.get_value_type(signature.return_type), arguments[0])
+        vector = context.get_value_type(signature.return_type.dtype)
+        undefined = ir.Constant(vector, ir.Undefined)
+        first = builder.insert_element(undefined, arguments[0], ir.Constant(ir.IntType(32), 0))
+        tile = builder.shuffle_vector(first, undefined, _lane_order([0] * vector.count))
+        return cgutils.pack_array(builder, [tile] * width.count)
+
+    return signature, generate
+
+
+@intrinsic
+def vrepeat(typingctx, tile, width):
+    """Repeat one tile as often as `width` is long."""
+    signature = types.UniTuple(tile.dtype, width.count)(tile, width)
+
+    def generate(context, builder, signature, arguments):
+        return cgutils.pack_array(builder, [builder.extract_value(arguments[0], 0)] * width.count)
 
     return signature, generate
 
@@ -147,97 +147,80 @@ def vsplat(typingctx, x, width):
 def vmask(typingctx, mask, i, stride, like):
     """Bytes ``mask[i:]``, ``mask[i + stride:]``, ..., a tile's worth of lanes each, as floats shaped like `like`."""
     signature = like(mask, types.intp, types.intp, like)
-    lanes = _tile_lanes(like.dtype)
 
     def generate(context, builder, signature, arguments):
         array, index, step, _ = arguments
-        parts = []
-        for k in range(like.lanes // lanes):
-            at = builder.add(index, builder.mul(step, ir.Constant(step.type, k)))
-            pointer = _pointer(context, builder, signature.args[0], array, at, lanes)
-            parts.append(builder.load(pointer, align=1))
-        return builder.uitofp(_concatenate(builder, parts), context.get_value_type(like))
+        pointers = _tile_pointers(context, builder, signature.args[0], array, index, step, like.count, like.dtype.lanes)
+        vector = context.get_value_type(like.dtype)
+        return cgutils.pack_array(
+            builder, [builder.uitofp(builder.load(pointer, align=1), vector) for pointer in pointers]
+        )
 
     return signature, generate
 
 
-@intrinsic
-def vfma(typingctx, a, b, c):
-    """``a * b + c`` with one rounding."""
+def _lane_by_lane(n_arguments, generate_tile, documentation):
+    """Make an operation on groups from one on tiles, ``generate_tile(builder, *tiles)``."""
 
     def generate(context, builder, signature, arguments):
-        vector = arguments[0].type
-        return _call(builder, f"llvm.fma.{_suffix(vector)}", vector, *arguments)
+        tiles = [
+            generate_tile(builder, *(builder.extract_value(group, k) for group in arguments))
+            for k in range(signature.return_type.count)
+        ]
+        return cgutils.pack_array(builder, tiles)
 
-    return a(a, a, a), generate
+    if n_arguments == 1:
 
+        def operation(typingctx, a):
+            return a(a), generate
 
-def _binary(operation, documentation):
-    @intrinsic
-    def vbinary(typingctx, a, b):
-        def generate(context, builder, signature, arguments):
-            return getattr(builder, operation)(*arguments)
+    elif n_arguments == 2:
 
-        return a(a, a), generate
+        def operation(typingctx, a, b):
+            return a(a, a), generate
 
-    vbinary.__doc__ = documentation
-    return vbinary
+    else:
 
+        def operation(typingctx, a, b, c):
+            return a(a, a, a), generate
 
-vadd = _binary("fadd", "``a + b``.")
-vsub = _binary("fsub", "``a - b``.")
-vmul = _binary("fmul", "``a * b``.")
-vdiv = _binary("fdiv", "``a / b``.")
-
-
-@intrinsic
-def vsqrt(typingctx, a):
-    """Square root, correctly rounded."""
-
-    def generate(context, builder, signature, arguments):
-        vector = arguments[0].type
-        return _call(builder, f"llvm.sqrt.{_suffix(vector)}", vector, *arguments)
-
-    return a(a), generate
+    operation.__doc__ = documentation
+    return intrinsic(operation)
 
 
-@intrinsic
-def vround(typingctx, a):
-    """Nearest integers, as floats."""
-
-    def generate(context, builder, signature, arguments):
-        vector = arguments[0].type
-        return _call(builder, f"llvm.rint.{_suffix(vector)}", vector, *arguments)
-
-    return a(a), generate
+def _llvm(name):
+    """An LLVM intrinsic of this name as a tile operation."""
+    return lambda builder, *tiles: _call(builder, f"llvm.{name}.{_suffix(tiles[0].type)}", tiles[0].type, *tiles)
 
 
-@intrinsic
-def vpower_of_two(typingctx, n):
-    """``2 ** n`` for integer-valued lanes whose result is a normal number: the exponent field, written directly."""
-    bits, fraction, bias = (64, 52, 1023) if n.dtype == types.float64 else (32, 23, 127)
-
-    def generate(context, builder, signature, arguments):
-        integers = ir.VectorType(ir.IntType(bits), n.lanes)
-        exponent = builder.fptosi(arguments[0], integers)
-        exponent = builder.add(exponent, ir.Constant(integers, [bias] * n.lanes))
-        shifted = builder.shl(exponent, ir.Constant(integers, [fraction] * n.lanes))
-        return builder.bitcast(shifted, context.get_value_type(n))
-
-    return n(n), generate
+def _power_of_two(builder, n):
+    bits, fraction, bias = (64, 52, 1023) if isinstance(n.type.element, ir.DoubleType) else (32, 23, 127)
+    integers = ir.VectorType(ir.IntType(bits), n.type.count)
+    exponent = builder.fptosi(n, integers)
+    exponent = builder.add(exponent, ir.Constant(integers, [bias] * n.type.count))
+    shifted = builder.shl(exponent, ir.Constant(integers, [fraction] * n.type.count))
+    return builder.bitcast(shifted, n.type)
 
 
-@intrinsic
-def vwhere_positive(typingctx, a, x, y):
-    """`x` where ``a > 0``, else `y`; a NaN in `a` is kept, as NumPy's arithmetic would keep it."""
+def _where_positive(builder, v, yes, no):
+    zero = ir.Constant(v.type, [0.0] * v.type.count)
+    picked = builder.select(builder.fcmp_ordered(">", v, zero), yes, no)
+    return builder.select(builder.fcmp_unordered("uno", v, v), v, picked)
 
-    def generate(context, builder, signature, arguments):
-        v, yes, no = arguments
-        zero = ir.Constant(v.type, [0.0] * v.type.count)
-        picked = builder.select(builder.fcmp_ordered(">", v, zero), yes, no)
-        return builder.select(builder.fcmp_unordered("uno", v, v), v, picked)
 
-    return a(a, a, a), generate
+vfma = _lane_by_lane(3, _llvm("fma"), "``a * b + c`` with one rounding.")
+vadd = _lane_by_lane(2, lambda builder, a, b: builder.fadd(a, b), "``a + b``.")
+vsub = _lane_by_lane(2, lambda builder, a, b: builder.fsub(a, b), "``a - b``.")
+vmul = _lane_by_lane(2, lambda builder, a, b: builder.fmul(a, b), "``a * b``.")
+vdiv = _lane_by_lane(2, lambda builder, a, b: builder.fdiv(a, b), "``a / b``.")
+vsqrt = _lane_by_lane(1, _llvm("sqrt"), "Square root, correctly rounded.")
+vround = _lane_by_lane(1, _llvm("rint"), "Nearest integers, as floats.")
+vpower_of_two = _lane_by_lane(
+    1, _power_of_two, "``2 ** n`` for integer-valued n, if a normal number: the exponent field, written directly."
+)
+vwhere_positive = _lane_by_lane(
+    3, _where_positive, "`b` where ``a > 0``, else `c`; a NaN in `a` is kept, as NumPy's arithmetic would keep it."
+)
 
 
 def _halving_sum(builder, v):
@@ -251,41 +234,64 @@ def _halving_sum(builder, v):
     return builder.extract_element(v, ir.Constant(ir.IntType(32), 0))
 
 
+def _lane_numbers(count) -> ir.Constant:
+    return ir.Constant(ir.VectorType(ir.IntType(64), count), list(range(count)))
+
+
+def _splat_integer(builder, number, count):
+    vector = ir.VectorType(ir.IntType(64), count)
+    first = builder.insert_element(ir.Constant(vector, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, first, _lane_order([0] * count))
+
+
 @intrinsic
-def vsum(typingctx, a):
-    """Sum of all lanes, halving: lane k with lane k + n/2, then k + n/4, ..."""
+def vone_hot(typingctx, lane, like):
+    """One tile like `like`: 1 in lane number `lane`, which may lie outside the tile, else 0."""
 
     def generate(context, builder, signature, arguments):
-        return _halving_sum(builder, arguments[0])
+        number, group = arguments
+        vector = builder.extract_value(group, 0).type
+        hot = builder.icmp_signed("==", _lane_numbers(vector.count), _splat_integer(builder, number, vector.count))
+        return cgutils.pack_array(builder, [builder.uitofp(hot, vector)])
 
-    return a.dtype(a), generate
+    return like(types.int64, like), generate
+
+
+@intrinsic
+def vkeep(typingctx, a, n):
+    """One tile: the first n lanes of `a`, zeros after them."""
+
+    def generate(context, builder, signature, arguments):
+        tile = builder.extract_value(arguments[0], 0)
+        count = tile.type.count
+        first = builder.icmp_signed("<", _lane_numbers(count), _splat_integer(builder, arguments[1], count))
+        return cgutils.pack_array(builder, [builder.select(first, tile, ir.Constant(tile.type, [0.0] * count))])
+
+    return a(a, types.int64), generate
 
 
 @intrinsic
 def vtile_sums(typingctx, a):
-    """Sum of the lanes of each tile, as a tuple; the order of additions is `vsum`'s."""
-    lanes = _tile_lanes(a.dtype)
-    signature = types.UniTuple(a.dtype, a.lanes // lanes)(a)
+    """Sum of the lanes of each tile, as a tuple: lane k with lane k + V/2, then k + V/4, ..."""
+    signature = types.UniTuple(a.dtype.dtype, a.count)(a)
 
     def generate(context, builder, signature, arguments):
-        (v,) = arguments
-        sums = []
-        for k in range(0, a.lanes, lanes):
-            tile = builder.shuffle_vector(v, v, _lane_order(range(k, k + lanes)))
-            sums.append(_halving_sum(builder, tile))
+        sums = [_halving_sum(builder, builder.extract_value(arguments[0], k)) for k in range(a.count)]
         return cgutils.pack_array(builder, sums)
 
     return signature, generate
 
 
 @intrinsic
-def vrepeat(typingctx, tile, width):
-    """One tile, repeated as often as `width` is long."""
-    signature = Vector(tile.dtype, tile.lanes * width.count)(tile, width)
+def vsum(typingctx, a):
+    """Sum of all lanes: the tiles first, one after the other, then the lanes as in `vtile_sums`."""
+    signature = a.dtype.dtype(a)
 
     def generate(context, builder, signature, arguments):
-        order = _lane_order(list(range(tile.lanes)) * width.count)
-        return builder.shuffle_vector(arguments[0], arguments[0], order)
+        total = builder.extract_value(arguments[0], 0)
+        for k in range(1, a.count):
+            total = builder.fadd(total, builder.extract_value(arguments[0], k))
+        return _halving_sum(builder, total)
 
     return signature, generate
 
@@ -306,6 +312,12 @@ def decode(typingctx, values, table, t):
         return builder.load(pointer)
 
     return signature, generate
+
+
+@inlined
+def group_size(n):
+    """How many of n remaining tiles to work on together: 4, or the last 5, 3, 2 or 1."""
+    return 4 if n > 5 else n
 
 
 if config.DISABLE_JIT:
@@ -343,13 +355,25 @@ if config.DISABLE_JIT:
     def vwhere_positive(a, x, y):
         return np.where(np.isnan(a), a, np.where(a > 0, x, y))
 
-    def vsum(a):
-        while a.size > 1:
-            a = a[: a.size // 2] + a[a.size // 2 :]
-        return a[0]
+    def vone_hot(lane, like):
+        return (np.arange(like.size) == lane).astype(like.dtype)
+
+    def vkeep(a, n):
+        return np.where(np.arange(a.size) < n, a, a.dtype.type(0))
+
+    def _halve(v):
+        while v.size > 1:
+            v = v[: v.size // 2] + v[v.size // 2 :]
+        return v[0]
 
     def vtile_sums(a):
-        return tuple(vsum(tile) for tile in a.reshape(-1, TILE_BYTES // a.dtype.itemsize))
+        return tuple(_halve(tile) for tile in a.reshape(-1, TILE_BYTES // a.dtype.itemsize))
+
+    def vsum(a):
+        total, *others = a.reshape(-1, TILE_BYTES // a.dtype.itemsize)
+        for tile in others:
+            total = total + tile
+        return _halve(total)
 
     def vrepeat(tile, width):
         return np.tile(tile, len(width))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastmnist._jit import entry, inlined, kernel
-from fastmnist.kernels.simd import W1, W2, W4, decode, vfma, vload, vsplat, vstore
+from fastmnist.kernels.simd import W1, W2, W3, W4, W5, decode, group_size, vfma, vload, vsplat, vstore
 from fastmnist.spec import TILE_BYTES
 
 
@@ -90,45 +90,60 @@ def fingerprint(w, n_workers, words, multipliers, sums):
 
 
 @kernel
-def _transpose_block(b, starts, columns, values, order, cursor, blocks):
-    """Sort the entries of one block by input. cursor (I + 1,) int32 is scratch."""
+def _transpose_block(b, w, starts, columns, values, order, cursors, slots, blocks):
+    """Sort the entries of one block by input, inputs with few entries first.
+
+    Loops over the entries of an input are short, and the processor predicts their ends when neighbours are of equal
+    length: on row B's network that took the products from 1.35 to 0.85 us a sample.
+    """
     capacity = blocks.capacity
     n_rows = min(capacity, blocks.n_rows - b * capacity)
     base = blocks.start[b]
-    cursor[:] = 0
+    n_inputs = cursors.shape[1]
+    for i in range(n_inputs):
+        cursors[w, i] = 0
     for r in range(n_rows):
         sample = order[b * capacity + r]
         for t in range(starts[sample], starts[sample + 1]):
-            cursor[columns[t]] += 1
-    n_active = 0
-    entries = 0
-    for i in range(cursor.size):
-        count = cursor[i]
+            cursors[w, columns[t]] += 1
+    for count in range(n_rows + 2):
+        slots[w, count] = 0
+    for i in range(n_inputs):
+        slots[w, cursors[w, i] + 1] += 1
+    slots[w, 1] = 0  # inputs without entries take no slot
+    for count in range(1, n_rows + 1):
+        slots[w, count + 1] += slots[w, count]
+    blocks.n_active[b] = slots[w, n_rows + 1]
+    for i in range(n_inputs):
+        count = cursors[w, i]
         if count:
-            blocks.active[b, n_active] = i
-            blocks.first[b, n_active] = entries
-            cursor[i] = entries
-            entries += count
-            n_active += 1
-    blocks.first[b, n_active] = entries
-    blocks.n_active[b] = n_active
+            blocks.active[b, slots[w, count]] = i
+            slots[w, count] += 1
+    entries = 0
+    for a in range(blocks.n_active[b]):
+        i = blocks.active[b, a]
+        blocks.first[b, a] = entries
+        entries += cursors[w, i]
+        cursors[w, i] = blocks.first[b, a]
+    blocks.first[b, blocks.n_active[b]] = entries
     for r in range(n_rows):
         sample = order[b * capacity + r]
         for t in range(starts[sample], starts[sample + 1]):
-            e = base + cursor[columns[t]]
-            cursor[columns[t]] += 1
+            e = base + cursors[w, columns[t]]
+            cursors[w, columns[t]] += 1
             blocks.rows[e] = r
             blocks.values[e] = values[t]
 
 
 @entry
-def transpose(w, n_workers, starts, columns, values, order, n_inputs, blocks):
-    """Fill `blocks` from rows: its row r of block b is sample ``order[b * capacity + r]``."""
-    n_blocks = blocks.n_active.size
-    begin, end = share(n_blocks, w, n_workers)
-    cursor = np.empty(n_inputs, np.int32)
+def transpose(w, n_workers, starts, columns, values, order, cursors, slots, blocks):
+    """Fill `blocks` from rows: its row r of block b is sample ``order[b * capacity + r]``.
+
+    cursors (n_workers, I) and slots (n_workers, capacity + 2) int32 are scratch.
+    """
+    begin, end = share(blocks.n_active.size, w, n_workers)
     for b in range(begin, end):
-        _transpose_block(b, starts, columns, values, order, cursor, blocks)
+        _transpose_block(b, w, starts, columns, values, order, cursors, slots, blocks)
 
 
 @entry
@@ -136,7 +151,8 @@ def unpack(w, n_workers, starts, columns, values, table, order, out):
     """out[r] = the dense row of sample order[r]. out (R, I) float."""
     begin, end = share(order.size, w, n_workers)
     for r in range(begin, end):
-        out[r, :] = 0
+        for i in range(out.shape[1]):
+            out[r, i] = 0
         for t in range(starts[order[r]], starts[order[r] + 1]):
             out[r, columns[t]] = decode(values, table, t)
 
@@ -145,7 +161,9 @@ def unpack(w, n_workers, starts, columns, values, table, order, out):
 def _gram_block(b, blocks, gram):
     """gram[b, r, s] = x_r . x_s for rows s < r of block b."""
     base = blocks.start[b]
-    gram[b] = 0
+    for r in range(blocks.capacity):
+        for s in range(blocks.capacity):
+            gram[b, r, s] = 0
     for a in range(blocks.n_active[b]):
         begin = base + blocks.first[b, a]
         for e in range(begin, base + blocks.first[b, a + 1]):
@@ -185,14 +203,21 @@ def sparse_forward(b, blocks, weights, at, n_inputs, out, out_at, t0, t1):
     stride = n_inputs * lanes
     out_stride = blocks.capacity * lanes
     t = t0
-    while t + 4 <= t1:
-        _forward_tiles(b, blocks, weights, at + t * stride, stride, out, out_at + t * out_stride, out_stride, W4)
-        t += 4
-    if t + 2 <= t1:
-        _forward_tiles(b, blocks, weights, at + t * stride, stride, out, out_at + t * out_stride, out_stride, W2)
-        t += 2
-    if t < t1:
-        _forward_tiles(b, blocks, weights, at + t * stride, stride, out, out_at + t * out_stride, out_stride, W1)
+    while t < t1:
+        p = at + t * stride
+        q = out_at + t * out_stride
+        n = group_size(t1 - t)
+        if n == 5:
+            _forward_tiles(b, blocks, weights, p, stride, out, q, out_stride, W5)
+        elif n == 4:
+            _forward_tiles(b, blocks, weights, p, stride, out, q, out_stride, W4)
+        elif n == 3:
+            _forward_tiles(b, blocks, weights, p, stride, out, q, out_stride, W3)
+        elif n == 2:
+            _forward_tiles(b, blocks, weights, p, stride, out, q, out_stride, W2)
+        else:
+            _forward_tiles(b, blocks, weights, p, stride, out, q, out_stride, W1)
+        t += n
 
 
 @inlined
@@ -218,14 +243,18 @@ def sparse_update(b, blocks, deltas, deltas_at, n_inputs, out, at, t0, t1):
     stride = n_inputs * lanes
     deltas_stride = blocks.capacity * lanes
     t = t0
-    while t + 4 <= t1:
-        here = deltas_at + t * deltas_stride
-        _update_tiles(b, blocks, deltas, here, deltas_stride, out, at + t * stride, stride, W4)
-        t += 4
-    if t + 2 <= t1:
-        here = deltas_at + t * deltas_stride
-        _update_tiles(b, blocks, deltas, here, deltas_stride, out, at + t * stride, stride, W2)
-        t += 2
-    if t < t1:
-        here = deltas_at + t * deltas_stride
-        _update_tiles(b, blocks, deltas, here, deltas_stride, out, at + t * stride, stride, W1)
+    while t < t1:
+        p = at + t * stride
+        q = deltas_at + t * deltas_stride
+        n = group_size(t1 - t)
+        if n == 5:
+            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, stride, W5)
+        elif n == 4:
+            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, stride, W4)
+        elif n == 3:
+            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, stride, W3)
+        elif n == 2:
+            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, stride, W2)
+        else:
+            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, stride, W1)
+        t += n
