@@ -52,9 +52,9 @@ def padded(n: int, itemsize: int) -> int:
 class Layout:
     """Where the parameters of a dense network live in one flat, tile-aligned vector.
 
-    The first layer is stored by tiles of its *outputs*: tile t holds the weights of V units for all inputs, ``(I, V)``
-    contiguous, so that a thread can own tiles. Later layers are stored transposed, a row of padded inputs per unit,
-    so that forward, backward and update all run along the inputs. Padding is zero and stays zero.
+    The first layer is stored as a row of padded outputs per input: the rows that non-zero inputs need are contiguous,
+    and a thread owns some tiles of every row. Later layers are stored transposed, a row of padded inputs per unit, so that
+    forward, backward and update all run along the inputs. Padding is zero and stays zero.
 
     Parameters
     ----------

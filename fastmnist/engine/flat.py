@@ -78,35 +78,27 @@ class FlatNetwork:
     def _views(self, flat: Floats) -> Iterator[tuple[Floats, Floats | None]]:
         """Each layer's weights as an (I, O) view of `flat`, and its biases."""
         layout = self.layout
-        lanes = layout.lanes
-        for k, (n_in, n_out) in enumerate(zip(layout.sizes, layout.sizes[1:], strict=False)):
+        for k, (n_in, n_out) in enumerate(itertools.pairwise(layout.sizes)):
             at, biases_at = layout.offsets[k]
             if k == 0:
-                tiles = flat[at : at + layout.tiles(n_out) * n_in * lanes].reshape(-1, n_in, lanes)
-                view = tiles.transpose(1, 0, 2)
+                whole = flat[at : at + n_in * layout.tiles(n_out) * layout.lanes]
+                view = whole.reshape(n_in, -1)[:, :n_out]
             else:
-                view = flat[at : at + n_out * layout.tiles(n_in) * lanes].reshape(n_out, -1)[:, :n_in].T
+                whole = flat[at : at + n_out * layout.tiles(n_in) * layout.lanes]
+                view = whole.reshape(n_out, -1)[:, :n_in].T
             yield view, flat[biases_at : biases_at + n_out] if biases_at >= 0 else None
 
     def set(self, weights: Sequence[Floats], biases: Sequence[Floats] | None) -> None:
         """Take over (I, O) weights and (O,) biases."""
-        lanes = self.layout.lanes
         for k, (view, bias_view) in enumerate(self._views(self.params)):
-            w = weights[k]
-            if k == 0:
-                whole, rest = divmod(w.shape[1], lanes)
-                view[:, :whole] = w[:, : whole * lanes].reshape(len(w), whole, lanes)
-                if rest:
-                    view[:, whole, :rest] = w[:, whole * lanes :]
-            else:
-                view[:] = w
+            view[:] = weights[k]
             if bias_view is not None and biases is not None:
                 bias_view[:] = biases[k]
 
     def get(self, weights: Sequence[Floats], biases: Sequence[Floats] | None) -> None:
         """Write the parameters into (I, O) weights and (O,) biases."""
         for k, (view, bias_view) in enumerate(self._views(self.params)):
-            weights[k][:] = view.reshape(len(view), -1)[:, : weights[k].shape[1]] if k == 0 else view
+            weights[k][:] = view
             if bias_view is not None and biases is not None:
                 biases[k][:] = bias_view
 

@@ -75,18 +75,19 @@ def first_layer_forward(b, blocks, layers, params, values, at, t0, t1):
     lanes = TILE_BYTES // values.itemsize
     n_rows = rows_of(b, blocks)
     n_in = layers[0, N_IN]
+    n_tiles = layers[0, OUT_TILES]
     step = blocks.capacity * lanes
     set_rows(values, at, lanes, step, 0, n_rows, t0, t1, params, layers[0, BIASES])
     if blocks.dense.size:
         row_0 = b * blocks.capacity * n_in
-        weights = layers[0, WEIGHTS] + t0 * n_in * lanes
+        weights = layers[0, WEIGHTS] + t0 * lanes
         out = at + t0 * step
         product(
-            blocks.dense, row_0, n_in, np.int64(1), params, weights, lanes, n_in * lanes,
+            blocks.dense, row_0, n_in, np.int64(1), params, weights, n_tiles * lanes, lanes,
             values, out, lanes, step, n_rows, n_in, t1 - t0,
         )  # fmt: skip
     else:
-        sparse_forward(b, blocks, params, layers[0, WEIGHTS], n_in, values, at, t0, t1)
+        sparse_forward(b, blocks, params, layers[0, WEIGHTS], n_tiles, values, at, t0, t1)
 
 
 @inlined

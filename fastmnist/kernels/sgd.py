@@ -67,16 +67,17 @@ def first_layer_update(b, blocks, layers, deltas, target, t0, t1):
     lanes = TILE_BYTES // target.itemsize
     n_rows = rows_of(b, blocks)
     n_in = layers[0, N_IN]
+    n_tiles = layers[0, OUT_TILES]
     step = blocks.capacity * lanes
     if blocks.dense.size:
         row_0 = b * blocks.capacity * n_in
-        weights = layers[0, WEIGHTS] + t0 * n_in * lanes
+        weights = layers[0, WEIGHTS] + t0 * lanes
         product(
             blocks.dense, row_0, np.int64(1), n_in, deltas, t0 * step, lanes, step,
-            target, weights, lanes, n_in * lanes, n_in, n_rows, t1 - t0,
+            target, weights, n_tiles * lanes, lanes, n_in, n_rows, t1 - t0,
         )  # fmt: skip
     else:
-        sparse_update(b, blocks, deltas, 0, n_in, target, layers[0, WEIGHTS], t0, t1)
+        sparse_update(b, blocks, deltas, 0, n_tiles, target, layers[0, WEIGHTS], t0, t1)
     if layers[0, BIASES] >= 0:
         add_rows(deltas, 0, blocks.capacity, n_rows, target, layers[0, BIASES], t0, t1, 1.0)
 
@@ -357,20 +358,13 @@ def _work_on_optimizer(w, n_workers, b, layers, weights, updates):
         step = updates.steps_before + b + 1
         rate *= np.sqrt(1 - updates.decay_2**step) / (1 - updates.decay_1**step)
     for k in range(layers.shape[0]):
+        # rows of the first layer run along its outputs, those of the others along their inputs
+        n_rows, n_tiles = layers[k, N_OUT], layers[k, IN_TILES]
         if k == 0:
-            t0, t1 = share(layers[0, OUT_TILES], w, n_workers)
-            at = layers[0, WEIGHTS] + t0 * layers[0, N_IN] * lanes
-            _step(weights, updates, at, (t1 - t0) * layers[0, N_IN], rate)
-        else:
-            t0, t1 = share(layers[k, IN_TILES], w, n_workers)
-            for o in range(layers[k, N_OUT]):
-                _step(
-                    weights,
-                    updates,
-                    layers[k, WEIGHTS] + (o * layers[k, IN_TILES] + t0) * lanes,
-                    t1 - t0,
-                    rate,
-                )
+            n_rows, n_tiles = layers[0, N_IN], layers[0, OUT_TILES]
+        t0, t1 = share(n_tiles, w, n_workers)
+        for row in range(n_rows):
+            _step(weights, updates, layers[k, WEIGHTS] + (row * n_tiles + t0) * lanes, t1 - t0, rate)
         if layers[k, BIASES] >= 0:
             t0, t1 = share(layers[k, OUT_TILES], w, n_workers)
             _step(weights, updates, layers[k, BIASES] + t0 * lanes, t1 - t0, rate)

@@ -2,8 +2,8 @@
 
 A *tile* is 64 bytes of one float type: 16 float32 or 8 float64, one AVX-512 register. LLVM splits it into the registers
 that the machine has (two of AVX2, four of SSE), so one source and one memory layout serve every width. A *group* is a
-tuple of one to five tiles. Every operation acts lane by lane with one rounding (`vfma` is a true fused multiply-add), so
-a lane's result depends neither on the number of tiles worked on together nor on the thread.
+tuple of one to five tiles. Every operation acts lane by lane with one rounding (`vfma` is a true fused multiply-add),
+so a lane's result depends neither on the number of tiles worked on together nor on the thread.
 
 The number of tiles travels in a type: `width` arguments are tuples whose *length* is the number of tiles (`W1`, `W4`,
 ...), which lets one kernel source serve all without recompiling for any network size.

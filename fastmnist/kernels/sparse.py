@@ -26,7 +26,7 @@ class Blocks(NamedTuple):
     table: np.ndarray  # (256,) float
     start: np.ndarray  # (blocks,) int64
     n_active: np.ndarray  # (blocks,) int64: inputs with at least one entry
-    active: np.ndarray  # (blocks, stride) int32: these inputs, ascending
+    active: np.ndarray  # (blocks, stride) int32: these inputs, those with few entries first
     first: np.ndarray  # (blocks, stride + 1) int32: first entry of each
     dense: np.ndarray  # (n_rows, I) flattened: the rows themselves where the data is dense, else empty
 
@@ -182,11 +182,11 @@ def gram_products(w, n_workers, blocks, gram):
 
 
 @inlined
-def _forward_tiles(b, blocks, weights, at, stride, out, out_at, out_stride, width):
+def _forward_tiles(b, blocks, weights, at, row_length, out, out_at, out_stride, width):
     lanes = TILE_BYTES // out.itemsize
     base = blocks.start[b]
     for a in range(blocks.n_active[b]):
-        row = vload(weights, at + blocks.active[b, a] * lanes, stride, width)
+        row = vload(weights, at + blocks.active[b, a] * row_length, lanes, width)
         for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
             p = out_at + np.int64(blocks.rows[e]) * lanes
             x = vsplat(decode(blocks.values, blocks.table, e), width)
@@ -194,67 +194,67 @@ def _forward_tiles(b, blocks, weights, at, stride, out, out_at, out_stride, widt
 
 
 @kernel
-def sparse_forward(b, blocks, weights, at, n_inputs, out, out_at, t0, t1):
-    """out[t, r] += sum_i x[r, i] * weights[t, i] for tiles t0 <= t < t1 and the rows of block b.
+def sparse_forward(b, blocks, weights, at, n_tiles, out, out_at, t0, t1):
+    """out[t, r] += sum_i x[r, i] * weights[i, t] for tiles t0 <= t < t1 and the rows of block b.
 
-    weights (tiles, I, V) from offset `at`, out (tiles, capacity, V) from offset `out_at`.
+    weights (I, n_tiles, V) from offset `at`, out (n_tiles, capacity, V) from offset `out_at`.
     """
     lanes = TILE_BYTES // out.itemsize
-    stride = n_inputs * lanes
+    row_length = n_tiles * lanes
     out_stride = blocks.capacity * lanes
     t = t0
     while t < t1:
-        p = at + t * stride
+        p = at + t * lanes
         q = out_at + t * out_stride
         n = group_size(t1 - t)
         if n == 5:
-            _forward_tiles(b, blocks, weights, p, stride, out, q, out_stride, W5)
+            _forward_tiles(b, blocks, weights, p, row_length, out, q, out_stride, W5)
         elif n == 4:
-            _forward_tiles(b, blocks, weights, p, stride, out, q, out_stride, W4)
+            _forward_tiles(b, blocks, weights, p, row_length, out, q, out_stride, W4)
         elif n == 3:
-            _forward_tiles(b, blocks, weights, p, stride, out, q, out_stride, W3)
+            _forward_tiles(b, blocks, weights, p, row_length, out, q, out_stride, W3)
         elif n == 2:
-            _forward_tiles(b, blocks, weights, p, stride, out, q, out_stride, W2)
+            _forward_tiles(b, blocks, weights, p, row_length, out, q, out_stride, W2)
         else:
-            _forward_tiles(b, blocks, weights, p, stride, out, q, out_stride, W1)
+            _forward_tiles(b, blocks, weights, p, row_length, out, q, out_stride, W1)
         t += n
 
 
 @inlined
-def _update_tiles(b, blocks, deltas, deltas_at, deltas_stride, out, at, stride, width):
+def _update_tiles(b, blocks, deltas, deltas_at, deltas_stride, out, at, row_length, width):
     lanes = TILE_BYTES // out.itemsize
     base = blocks.start[b]
     for a in range(blocks.n_active[b]):
-        p = at + blocks.active[b, a] * lanes
-        row = vload(out, p, stride, width)
+        p = at + blocks.active[b, a] * row_length
+        row = vload(out, p, lanes, width)
         for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
             x = vsplat(decode(blocks.values, blocks.table, e), width)
             row = vfma(x, vload(deltas, deltas_at + np.int64(blocks.rows[e]) * lanes, deltas_stride, width), row)
-        vstore(out, p, stride, row)
+        vstore(out, p, lanes, row)
 
 
 @kernel
-def sparse_update(b, blocks, deltas, deltas_at, n_inputs, out, at, t0, t1):
-    """out[t, i] += sum_r x[r, i] * deltas[t, r] for tiles t0 <= t < t1 and the rows of block b.
+def sparse_update(b, blocks, deltas, deltas_at, n_tiles, out, at, t0, t1):
+    """out[i, t] += sum_r x[r, i] * deltas[t, r] for tiles t0 <= t < t1 and the rows of block b.
 
-    deltas (tiles, capacity, V) from offset `deltas_at`, out (tiles, I, V) from offset `at`.
+    deltas (n_tiles, capacity, V) from offset `deltas_at`, out (I, n_tiles, V) from offset `at`.
     """
     lanes = TILE_BYTES // out.itemsize
-    stride = n_inputs * lanes
+    row_length = n_tiles * lanes
     deltas_stride = blocks.capacity * lanes
     t = t0
     while t < t1:
-        p = at + t * stride
+        p = at + t * lanes
         q = deltas_at + t * deltas_stride
         n = group_size(t1 - t)
         if n == 5:
-            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, stride, W5)
+            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, W5)
         elif n == 4:
-            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, stride, W4)
+            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, W4)
         elif n == 3:
-            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, stride, W3)
+            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, W3)
         elif n == 2:
-            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, stride, W2)
+            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, W2)
         else:
-            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, stride, W1)
+            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, W1)
         t += n
