@@ -9,7 +9,7 @@ import importlib
 import math
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from fastmnist import __version__
 from fastmnist.commands import Recipe, UserError
@@ -116,9 +116,46 @@ def _parser() -> argparse.ArgumentParser:
         help="print one JSON object per row, in a list if there are several rows",
     )
 
+    run = commands.add_parser(
+        "run",
+        help="run a NumPy script with its training loops replaced",
+        usage="fastmnist run [-v|-vv] [--verify] [--strict] [--explain] [--profile] "
+        "(script.py | -m module | -c code) [argument ...]",
+        description="Run a program as python would, with its training and evaluation loops recognised and replaced. "
+        "What it prints is what it would have printed.",
+        allow_abbrev=False,
+    )
+    run.add_argument("-v", "--verbose", action="count", default=0, help="a line for each loop; -vv: for each pass")
+    run.add_argument("--verify", action="store_true", help="run more of the first iterations both ways, and report")
+    run.add_argument("--strict", action="store_true", help="exit code 3 where a training loop was not replaced")
+    run.add_argument("--explain", action="store_true", help="say before running what may be replaced")
+    run.add_argument("--profile", action="store_true", help="end with a table of the loops replaced")
+    run.add_argument("-m", dest="module", metavar="module", help="run a module")
+    run.add_argument("-c", dest="code", metavar="code", help="run a string")
+    run.add_argument("program", nargs=argparse.REMAINDER, metavar="...", help="the script, and its arguments")
+
     info = commands.add_parser("info", help="versions, processor, threads, kernel cache and data found")
     info.add_argument("--json", dest="as_json", action="store_true", help="print one JSON object")
     return parser
+
+
+def _options(arguments: list[str]) -> dict[str, Any]:
+    """Read the arguments; those of a program that is to be run are left to it, whatever they look like."""
+    rest: list[str] = []
+    if arguments[:1] == ["run"]:
+        end = 1
+        while end < len(arguments) and arguments[end].startswith("-"):
+            takes_name = arguments[end] in ("-m", "-c")
+            end += 2 if takes_name else 1
+            if takes_name:
+                break
+        else:
+            end += 1
+        arguments, rest = arguments[:end], arguments[end:]
+    options = vars(_parser().parse_args(arguments))
+    if rest:
+        options["program"] = [*options["program"], *rest]
+    return options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -136,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         2 after a mistake in the arguments or the data, 130 after Ctrl-C.
     """
     try:
-        options = vars(_parser().parse_args(argv))
+        options = _options(sys.argv[1:] if argv is None else list(argv))
         command = importlib.import_module(f"fastmnist.commands.{options.pop('command')}")
         code: int = command.run(**options)
     except UserError as error:

@@ -1,0 +1,195 @@
+"""What the rewritten program calls: decide at each entry of a loop, verify, run the kernel, keep a record."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from fastmnist.accel.program import Functions, Path, Refused, Scope
+from fastmnist.accel.rewrite import Loop
+
+if TYPE_CHECKING:
+    from fastmnist.accel.replace import Replacement
+
+# Loops this short are not worth a look, and after so many refusals in a row no other is expected.
+_SHORTEST = 6
+_GIVE_UP = 3
+
+
+@dataclass
+class Record:
+    """What has become of one loop."""
+
+    loop: Loop
+    description: str = ""
+    iterations: int = 0
+    entries: int = 0
+    seconds: float = 0.0
+    per_iteration: float = 0.0
+    difference: float = 0.0
+    verified: int = 0
+    refusal: str = ""
+    refusal_line: int = 0
+    refused_entries: int = 0
+    in_a_row: int = 0
+
+    @property
+    def saved(self) -> float:
+        """Seconds, against an estimate from the verified iterations."""
+        return max(0.0, self.iterations * self.per_iteration - self.seconds)
+
+
+@dataclass
+class _Run:
+    """One pass through a loop."""
+
+    record: Record
+    items: Any
+    n: int
+    head: int
+    replacement: Replacement
+    stamps: list[float] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
+    tail: Iterable[Any] = ()
+
+    def timed(self) -> Iterator[Any]:
+        """The first iterations, with the time at each."""
+        for item in self.items[: self.head]:
+            self.stamps.append(time.perf_counter())
+            yield item
+        self.stamps.append(time.perf_counter())
+
+
+class Hooks:
+    """The object behind ``__fastmnist__``.
+
+    Parameters
+    ----------
+    loops : list of Loop
+        As `rewrite` numbered them.
+    functions : Functions
+        Finds the source of the program's functions.
+    verify : int
+        Iterations that are run both ways when a loop is first replaced.
+    say : callable
+        Takes the lines of a verbose report: level, text.
+    """
+
+    def __init__(
+        self, loops: list[Loop], functions: Functions, verify: int, say: Callable[[int, str], None]
+    ) -> None:
+        self.records = [Record(loop) for loop in loops]
+        self._functions = functions
+        self._verify = verify
+        self._say = say
+        self._runs: dict[tuple[int, int], _Run] = {}
+        self._known: dict[int, Replacement] = {}
+
+    def first(self, number: int, items: Any) -> Iterable[Any]:
+        """Return what the program's own loop is to run before the kernel: everything, if it is to do it all."""
+        record = self.records[number]
+        if type(items) is not range or len(items) < _SHORTEST or record.in_a_row >= _GIVE_UP:
+            if type(items) is not range and not record.refusal:
+                record.refusal, record.refusal_line = f"a loop over a {type(items).__name__}", record.loop.line
+            return items  # type: ignore[no-any-return]
+        frame = sys._getframe(1)
+        self._runs.pop((number, id(frame)), None)
+        try:
+            run = self._prepare(record, items, frame)
+        except Refused as refusal:
+            self._refuse(record, refusal.reason, refusal.line)
+            return items  # type: ignore[no-any-return]
+        except Exception as error:  # whatever goes wrong here, the program itself may well go on
+            self._refuse(record, f"it could not be analysed ({type(error).__name__}: {error})", 0)
+            return items  # type: ignore[no-any-return]
+        self._runs[number, id(frame)] = run
+        return run.timed() if run.head else ()
+
+    def middle(self, number: int) -> None:
+        """Run the kernel."""
+        frame = sys._getframe(1)
+        run = self._runs.get((number, id(frame)))
+        if run is None:
+            return
+        record, replacement = run.record, run.replacement
+        scope = _scope(frame)
+        run.tail = run.items[run.head :]
+        try:
+            if run.head:
+                record.per_iteration = min(b - a for a, b in zip(run.stamps, run.stamps[1:], strict=False))
+                record.difference = replacement.verify(scope, run.head)
+                record.verified = run.head
+            started = time.perf_counter()
+            values = replacement.execute(scope, run.head, run.n - 1)
+            record.seconds += time.perf_counter() - started
+        except Refused as refusal:
+            self._refuse(record, refusal.reason, refusal.line)
+            self._known.pop(number, None)
+            return
+        replacement.verified = True
+        for place, value in values.items():
+            self._store(scope, run, place, value)
+        run.tail = run.items[run.n - 1 :]
+        record.in_a_row = 0
+        record.entries += 1
+        record.iterations += run.n - 1 - run.head
+        record.description = replacement.plan.describe()
+        self._say(1 if record.entries == 1 else 2, f"{record.loop.where}: accelerated: {record.description}")
+
+    def last(self, number: int) -> Iterable[Any]:
+        """Return what the program's own loop is to run after the kernel."""
+        run = self._runs.pop((number, id(sys._getframe(1))), None)
+        return () if run is None else run.tail
+
+    def sets(self, number: int, name: str) -> bool:
+        """Whether a local variable gets a new value."""
+        run = self._runs.get((number, id(sys._getframe(1))))
+        return run is not None and name in run.values
+
+    def value(self, number: int, name: str) -> Any:
+        """Return the new value of a local variable."""
+        return self._runs[number, id(sys._getframe(1))].values[name]
+
+    def _prepare(self, record: Record, items: range, frame: FrameType) -> _Run:
+        from fastmnist.accel.replace import Replacement
+
+        number, scope = record.loop.number, _scope(frame)
+        node = record.loop.node
+        if not isinstance(node.target, ast.Name):
+            raise Refused("the loop's variable is not a name", record.loop.line)
+        known = self._known.get(number)
+        if known is None or not known.fits(scope, items):
+            known = Replacement(node, scope, self._functions, items)
+            self._known[number] = known
+        known.check(scope, len(items))
+        head = 0 if known.verified else min(self._verify, len(items) - 2)
+        if head:
+            known.remember(scope)
+        return _Run(record, items, len(items), head, known)
+
+    def _store(self, scope: Scope, run: _Run, place: Path, value: Any) -> None:
+        if place[0] == "name":
+            if scope.at_top:
+                scope.module[place[1]] = value
+            else:
+                run.values[place[1]] = value
+        elif place[0] == "attr":
+            setattr(scope.resolve(place[1]), place[2], value)
+        else:
+            scope.resolve(place[1])[place[2]] = value
+
+    def _refuse(self, record: Record, reason: str, line: int) -> None:
+        record.in_a_row += 1
+        record.refused_entries += 1
+        record.refusal, record.refusal_line = reason, line or record.loop.line
+        level = 1 if record.refused_entries == 1 and record.loop.multiplies else 2
+        self._say(level, f"{record.loop.where}: runs as written: {reason} (line {record.refusal_line})")
+
+
+def _scope(frame: FrameType) -> Scope:
+    return Scope(frame.f_locals, frame.f_globals)

@@ -1,0 +1,629 @@
+"""One iteration of a loop, interpreted: its own statements, over the values that the program holds at that moment.
+
+Each value is carried twice: as NumPy computes it for this one iteration (on copies), which settles shapes, types and
+branches, and as an expression in terms of what the iteration found, see `algebra`. Whatever is not understood raises
+`Refused`, with its line. Nothing of the program is changed, and no random number is drawn.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastmnist.accel.algebra import Algebra, Node, Shape
+from fastmnist.accel.program import MISSING, Functions, Path, Refused, Scope
+
+_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+    ast.MatMult: operator.matmul,
+}
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Is: operator.is_,
+    ast.IsNot: operator.is_not,
+    ast.In: lambda a, b: a in b,
+    ast.NotIn: lambda a, b: a not in b,
+}
+_MIRRORED: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Gt: ast.Lt,
+    ast.Lt: ast.Gt,
+    ast.GtE: ast.LtE,
+    ast.LtE: ast.GtE,
+    ast.Eq: ast.Eq,
+    ast.NotEq: ast.NotEq,
+}
+_STEPS = 60_000  # statements of one iteration, unrolled, beyond which analysing it would cost too much
+_DEPTH = 20  # calls within calls
+
+
+@dataclass(eq=False, slots=True)
+class Value:
+    """What a name stands for while the iteration is interpreted.
+
+    `now` is the value in this iteration. `node` is its expression, None where it is a plain object and the same in each
+    iteration. `affine` (slope, start): an int, slope times the number of the iteration plus start. `items`: a tuple or
+    list made in the loop. A view has a `base` and remembers which `version` of it was seen.
+    """
+
+    now: Any
+    node: Node | None = None
+    affine: tuple[int, int] | None = None
+    items: list[Value] | None = None
+    path: Path | None = None
+    base: Value | None = None
+    version: int = 0
+    seen: int = 0
+
+    @property
+    def fixed(self) -> bool:
+        """Whether this is a plain object, the same in each iteration."""
+        return self.node is None and self.affine is None and self.items is None
+
+
+@dataclass
+class Draw:
+    """One dropout mask: which stream it is drawn from, and how."""
+
+    stream: Path | None  # None: NumPy's global legacy stream
+    kind: str
+    rate: float = 0.5
+
+
+@dataclass
+class Trace:
+    """What one iteration does: reads it relies on, and everything it leaves behind."""
+
+    algebra: Algebra
+    reads: dict[Path, Any] = field(default_factory=dict)
+    bindings: dict[Path, Value] = field(default_factory=dict)
+    arrays: dict[int, Value] = field(default_factory=dict)
+    draws: list[Draw] = field(default_factory=list)
+    draw_of: dict[Node, int] = field(default_factory=dict)
+    lines: dict[Path, int] = field(default_factory=dict)
+
+
+class _Return(Exception):
+    def __init__(self, value: Value) -> None:
+        self.value = value
+
+
+def logical(value: Any) -> Shape:
+    """Return the shape of a value as a matrix."""
+    shape = np.shape(value)
+    if len(shape) > 2:
+        raise Refused(f"an array of {len(shape)} dimensions")
+    return (1, 1) if not shape else (1, shape[0]) if len(shape) == 1 else (shape[0], shape[1])
+
+
+class Interpreter:
+    """Interprets the body of a loop once.
+
+    Parameters
+    ----------
+    scope : Scope
+        The names that the loop sees.
+    functions : Functions
+        Finds the source of the program's own functions.
+    carried : set of Path
+        Numbers that an earlier interpretation saw change: they are symbols, not constants.
+    iterations : int
+        How many iterations will be replaced.
+    """
+
+    def __init__(self, scope: Scope, functions: Functions, carried: set[Path], iterations: int) -> None:
+        from fastmnist.accel.numpy_calls import CALLS, METHODS
+
+        self.calls, self.methods = CALLS, METHODS
+        self.scope = scope
+        self.functions = functions
+        self.carried = carried
+        self.iterations = iterations
+        self.algebra = Algebra()
+        self.trace = Trace(self.algebra)
+        self.frames: list[tuple[dict[str, Value], Path | None]] = [({}, None)]
+        self.heap: dict[tuple[int, Any], Value] = {}
+        self.line = 0
+        self.steps = 0
+
+    # Statements
+
+    def run(self, body: Iterable[ast.stmt]) -> None:
+        """Interpret statements."""
+        for statement in body:
+            self.line = getattr(statement, "lineno", self.line)
+            self.steps += 1
+            if self.steps > _STEPS:
+                raise Refused("one iteration takes too many steps to analyse", self.line)
+            try:
+                self.statement(statement)
+            except Refused as refusal:
+                refusal.line = refusal.line or self.line
+                raise
+
+    def statement(self, node: ast.stmt) -> None:
+        match node:
+            case ast.Assign(targets=targets, value=value):
+                result = self.eval(value)
+                for target in targets:
+                    self.assign(target, result)
+            case ast.AnnAssign(target=target, value=value) if value is not None:
+                self.assign(target, self.eval(value))
+            case ast.AugAssign(target=target, op=op, value=value):
+                self.augment(target, op, value)
+            case ast.Expr(value=ast.Constant()) | ast.Pass():
+                pass
+            case ast.Expr(value=value):
+                self.eval(value)
+            case ast.If(test=test, body=body, orelse=orelse):
+                condition = self.eval(test)
+                if condition.fixed:
+                    self.run(body if condition.now else orelse)
+                elif orelse:
+                    raise Refused("a branch that depends on the data")
+                else:
+                    self.count_if(condition, body)
+            case ast.For(target=target, iter=iterable, body=body, orelse=[]):
+                for item in self.each(self.eval(iterable)):
+                    self.assign(target, item)
+                    self.run(body)
+            case ast.Return(value=value) if len(self.frames) > 1:
+                raise _Return(self.eval(value) if value is not None else Value(None))
+            case _:
+                raise Refused(f"the statement {ast.unparse(node).splitlines()[0]!r}")
+
+    def count_if(self, condition: Value, body: list[ast.stmt]) -> None:
+        """``if condition: count += 1``."""
+        match body:
+            case [ast.AugAssign(target=ast.Name() | ast.Attribute() as target, op=ast.Add(), value=step)]:
+                amount = self.eval(step)
+                node = self.exact(condition)
+                old = self.eval(_load(target))
+                if node.shape == (1, 1) and node.op == "equal" and amount.fixed and type(amount.now) in (int, float):
+                    if isinstance(old.now, np.ndarray):
+                        raise Refused("a branch that depends on the data")
+                    total = self.algebra.add(self.node(old), self.algebra.times(float(amount.now), node))
+                    self.assign(target, Value(old.now + amount.now, total))
+                    return
+        raise Refused("a branch that depends on the data")
+
+    def assign(self, target: ast.expr, value: Value) -> None:
+        match target:
+            case ast.Name(id=name):
+                if len(self.frames) == 1:
+                    self.bind(("name", name), value)
+                self.frames[-1][0][name] = value
+            case ast.Tuple(elts=targets) | ast.List(elts=targets):
+                values = list(self.each(value))
+                if len(values) != len(targets) or any(isinstance(t, ast.Starred) for t in targets):
+                    raise Refused("this kind of unpacking")
+                for t, v in zip(targets, values, strict=True):
+                    self.assign(t, v)
+            case ast.Attribute(value=base, attr=name):
+                owner = self.eval(base)
+                self.plain_attributes(owner)
+                assert owner.path is not None
+                self.bind(("attr", owner.path, name), value)
+                self.heap[id(owner.now), name] = value
+            case ast.Subscript(value=base, slice=index):
+                owner, key = self.eval(base), self.eval(index)
+                if owner.items is not None and key.fixed and type(key.now) is int:
+                    owner.items[key.now] = value
+                    return
+                if type(owner.now) not in (list, dict) or owner.path is None or not _is_key(key):
+                    raise Refused(f"an assignment to {ast.unparse(target)}")
+                place = ("item", owner.path, self.key(owner.now, key.now))
+                self.bind(place, value)
+                self.heap[id(owner.now), place[2]] = value
+            case _:
+                raise Refused(f"an assignment to {ast.unparse(target)}")
+
+    def bind(self, place: Path, value: Value) -> None:
+        self.trace.bindings[place] = value
+        self.trace.lines[place] = self.line
+
+    def augment(self, target: ast.expr, op: ast.operator, expression: ast.expr) -> None:
+        old, other = self.eval(_load(target)), self.eval(expression)
+        result = self.binary(op, old, other)
+        if isinstance(old.now, np.ndarray):
+            self.update(old, result)
+            result = old
+        elif old.items is not None or isinstance(old.now, list | dict | set):
+            raise Refused(f"an in-place change of a {type(old.now).__name__}")
+        self.assign(target, result)
+
+    def update(self, old: Value, new: Value) -> None:
+        """``old[...] = new``."""
+        if old.base is not None:
+            raise Refused("a view of another array is changed in place")
+        if old.node is None or new.node is None or np.shape(new.now) != np.shape(old.now):
+            raise Refused("an array is changed in place in a way that is not understood")
+        if np.asarray(new.now).dtype != old.now.dtype:
+            raise Refused(f"{np.asarray(new.now).dtype} values are stored into an array of {old.now.dtype}")
+        old.now, old.node = new.now, new.node
+        old.version += 1
+        if old.path is not None:
+            self.trace.lines[old.path] = self.line
+
+    # Places
+
+    def read(self, path: Path) -> Any:
+        """Return what is at `path` now, and remember that it was relied on."""
+        value = self.scope.resolve(path)
+        if value is MISSING:
+            raise Refused(f"{path[-1]!r} is not defined")
+        if path not in self.trace.reads:
+            self.trace.reads[path] = value
+        return value
+
+    def load(self, path: Path) -> Value:
+        """Return the value that the iteration finds at `path`."""
+        now = self.read(path)
+        if isinstance(now, np.ndarray):
+            if id(now) not in self.trace.arrays:
+                if type(now) is not np.ndarray or now.dtype.kind not in "biuf" or not now.dtype.isnative:
+                    raise Refused(f"{path[-1]!r} is an array of type {type(now).__name__}, {now.dtype}")
+                node = self.algebra.leaf("array", path, shape=logical(now))
+                self.trace.arrays[id(now)] = Value(now, node, path=path)
+            return self.trace.arrays[id(now)]
+        if path in self.carried:
+            if type(now) not in (int, float, np.float64, np.int64):
+                raise Refused(f"{path[-1]!r} is a {type(now).__name__} that changes in the loop")
+            return Value(now, self.algebra.leaf("carried", path, shape=(1, 1)), path=path)
+        return Value(now, path=path)
+
+    def name(self, name: str) -> Value:
+        names, function = self.frames[-1]
+        if name in names:
+            return names[name]
+        if function is None or self.scope.is_module(function, name):
+            main = self.frames[0][0]
+            if name in main:
+                return main[name]
+            return self.load(("name", name))
+        return self.load(("global", function, name))
+
+    @staticmethod
+    def plain_attributes(owner: Value) -> None:
+        kind = type(owner.now)
+        if owner.path is None or not owner.fixed or isinstance(owner.now, type | types.ModuleType | np.ndarray):
+            raise Refused("an attribute of an object that is not understood")
+        if kind.__setattr__ is not object.__setattr__ or kind.__getattribute__ is not object.__getattribute__:
+            raise Refused(f"attributes of {kind.__name__} are not plain")
+
+    def key(self, container: Any, key: Any) -> Any:
+        return key % len(container) if isinstance(container, list | tuple) and container else key
+
+    def attribute(self, owner: Value, name: str) -> Value:
+        if isinstance(owner.now, np.ndarray | np.generic) and not owner.fixed:
+            if name in ("shape", "size", "ndim", "dtype"):
+                return Value(getattr(owner.now, name))
+            if name == "T":
+                return self.methods["transpose"](self, [owner], {})
+            raise Refused(f"the attribute .{name} of an array")
+        if not owner.fixed or owner.path is None:
+            raise Refused(f"the attribute .{name} of a value made in the loop")
+        if (id(owner.now), name) in self.heap:
+            return self.heap[id(owner.now), name]
+        if not isinstance(owner.now, types.ModuleType | type):
+            found = getattr(type(owner.now), name, None)
+            if hasattr(found, "__set__") or hasattr(type(owner.now), "__getattr__"):
+                raise Refused(f"the attribute .{name} is computed")
+        return self.load(("attr", owner.path, name))
+
+    # Expressions
+
+    def eval(self, node: ast.expr) -> Value:
+        match node:
+            case ast.Constant(value=value):
+                return Value(value)
+            case ast.Name(id=name):
+                return self.name(name)
+            case ast.Attribute(value=base, attr=name):
+                return self.attribute(self.eval(base), name)
+            case ast.BinOp(left=left, op=op, right=right):
+                return self.binary(op, self.eval(left), self.eval(right))
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return self.binary(ast.Mult(), Value(-1), self.eval(operand))
+            case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+                return self.binary(ast.Mult(), Value(1), self.eval(operand))
+            case ast.UnaryOp(op=ast.Not(), operand=operand) if (value := self.eval(operand)).fixed:
+                return Value(not value.now)
+            case ast.Compare(left=left, ops=[op], comparators=[right]):
+                return self.compare(op, self.eval(left), self.eval(right))
+            case ast.Tuple(elts=parts) | ast.List(elts=parts):
+                return self.pack([self.eval(part) for part in parts], list if isinstance(node, ast.List) else tuple)
+            case ast.Slice(lower=lower, upper=upper, step=None):
+                bounds = [Value(None) if part is None else self.eval(part) for part in (lower, upper)]
+                return Value(slice(*(b.now for b in bounds)), items=bounds)
+            case ast.Subscript(value=base, slice=index):
+                return self.subscript(self.eval(base), self.eval(index))
+            case ast.Call():
+                return self.call(node)
+            case ast.IfExp(test=test, body=body, orelse=orelse):
+                condition = self.eval(test)
+                if condition.fixed:
+                    return self.eval(body if condition.now else orelse)
+                one, zero = self.eval(body), self.eval(orelse)
+                if (one.now, zero.now) == (1, 0) and one.fixed and zero.fixed:
+                    if condition.node is not None and condition.node.op == "equal":
+                        return Value(int(condition.now), condition.node)
+                raise Refused("a choice that depends on the data")
+            case ast.BoolOp(op=op, values=parts):
+                value = Value(isinstance(op, ast.And))
+                for part in parts:
+                    value = self.eval(part)
+                    if not value.fixed:
+                        raise Refused("a condition that depends on the data")
+                    if bool(value.now) != isinstance(op, ast.And):
+                        break
+                return value
+        raise Refused(f"the expression {ast.unparse(node)!r}")
+
+    def pack(self, items: list[Value], kind: Callable[[Iterable[Any]], Any] = tuple) -> Value:
+        """Return a tuple or list of values."""
+        return Value(kind(item.now for item in items), items=items)
+
+    def each(self, value: Value) -> Iterable[Value]:
+        """Items of something to be looped over, or unpacked."""
+        if value.items is not None and not isinstance(value.now, slice):
+            return list(value.items)
+        if value.fixed and isinstance(value.now, range):
+            if len(value.now) > _STEPS:
+                raise Refused("an inner loop of too many steps")
+            return [Value(i) for i in value.now]
+        if value.fixed and isinstance(value.now, list | tuple):
+            return [self.subscript(value, Value(i)) for i in range(len(value.now))]
+        raise Refused(f"a loop over a {type(value.now).__name__}")
+
+    def node(self, value: Value) -> Node:
+        """Return the expression of a number or an array."""
+        if value.base is not None and value.base.version != value.seen:
+            raise Refused("a view is used after its array was changed")
+        if value.node is not None:
+            return value.node
+        if value.affine is not None or value.items is not None:
+            raise Refused("the number of the iteration enters into the computation")
+        if isinstance(value.now, bool | int | float | np.floating | np.integer | np.bool_):
+            return self.algebra.number(float(value.now))
+        raise Refused(f"a {type(value.now).__name__} enters into the computation")
+
+    def exact(self, value: Value) -> Node:
+        """Return the expression, refusing one number that stands for a whole array."""
+        node = self.node(value)
+        if node.shape != logical(value.now):
+            raise Refused("an array of equal numbers")
+        return node
+
+    def result(self, now: Any, node: Node, base: Value | None = None) -> Value:
+        """Return a computed value; `base` is the array that it is a view of."""
+        if node.shape not in (logical(now), (1, 1)):
+            raise Refused("shapes that are not understood")
+        if base is None:
+            return Value(now, node)
+        root = base.base or base
+        return Value(now, node, base=root, seen=root.version)
+
+    def binary(self, op: ast.operator, x: Value, y: Value) -> Value:
+        if x.fixed and y.fixed:
+            return Value(_ARITHMETIC[type(op)](x.now, y.now))
+        if x.affine is not None or y.affine is not None:
+            return self.affine(op, x, y)
+        if x.items is not None or y.items is not None or type(op) not in _ARITHMETIC:
+            raise Refused(f"the operation {type(op).__name__}")
+        if isinstance(op, ast.MatMult):
+            return self.matmul(x, y)
+        algebra = self.algebra
+        a, b = self.node(x), self.node(y)
+        with np.errstate(all="ignore"):
+            now = _ARITHMETIC[type(op)](x.now, y.now)
+        match op:
+            case ast.Add():
+                node = algebra.add(a, b)
+            case ast.Sub():
+                node = algebra.add(a, b, -1.0)
+            case ast.Mult():
+                node = algebra.multiply(a, b)
+            case ast.Div():
+                node = algebra.multiply(a, algebra.inverse(b))
+            case ast.Pow() if y.fixed and y.now == 2:
+                node = algebra.multiply(a, a)
+            case _:
+                raise Refused(f"the operation {type(op).__name__}")
+        return self.result(now, node)
+
+    def at_last(self, value: Value) -> int:
+        """Return an int that depends on the iteration as it is in the last one to be replaced."""
+        slope, start = value.affine or (0, value.now)
+        return int(slope * (self.iterations - 1) + start)
+
+    def affine(self, op: ast.operator, x: Value, y: Value) -> Value:
+        (a, c), (b, d) = (v.affine or (0, v.now) for v in (x, y))
+        if x.node is not None or y.node is not None or type(c) is not int or type(d) is not int:
+            raise Refused("the number of the iteration enters into the computation")
+        match op:
+            case ast.Add():
+                slope, start = a + b, c + d
+            case ast.Sub():
+                slope, start = a - b, c - d
+            case ast.Mult() if a == 0 or b == 0:
+                slope, start = a * d + b * c, c * d
+            case _:
+                raise Refused("the number of the iteration enters into the computation")
+        now = _ARITHMETIC[type(op)](x.now, y.now)
+        return Value(now, affine=(slope, start))
+
+    def matmul(self, x: Value, y: Value) -> Value:
+        """Return the matrix product, by NumPy's rules for one dimension."""
+        a, b = self.exact(x), self.exact(y)
+        now = np.dot(x.now, y.now)
+        algebra = self.algebra
+        match np.ndim(x.now), np.ndim(y.now):
+            case (1 | 2, 2):
+                node = algebra.matmul(a, b)
+            case 2, 1:
+                node = algebra.matmul(b, algebra.transpose(a))
+            case 1, 1:
+                node = algebra.matmul(a, algebra.transpose(b))
+            case _:
+                node = algebra.multiply(a, b)
+        return self.result(now, node)
+
+    def compare(self, op: ast.cmpop, x: Value, y: Value) -> Value:
+        if x.fixed and y.fixed:
+            return Value(_COMPARISONS[type(op)](x.now, y.now))
+        if type(op) not in _MIRRORED or x.affine or y.affine or x.items or y.items:
+            raise Refused("a comparison that depends on the iteration")
+        if x.fixed:
+            x, y, op = y, x, _MIRRORED[type(op)]()
+        a = self.node(x)
+        now = _COMPARISONS[type(op)](x.now, y.now)
+        if isinstance(op, ast.Eq):
+            return self.result(now, self.algebra.equal(self.exact(x), self.exact(y)))
+        if y.fixed and a.op == "draw":
+            return self.mask(op, x, float(y.now))
+        if y.fixed and y.now == 0 and isinstance(op, ast.Gt | ast.GtE):
+            step = self.algebra.positive if isinstance(op, ast.Gt) else self.algebra.not_negative
+            return self.result(now, step(a))
+        raise Refused("a comparison that is not understood")
+
+    def mask(self, op: ast.cmpop, x: Value, threshold: float) -> Value:
+        """``random(size) < share``: kept, or ``random(size) >= share``."""
+        assert x.node is not None
+        draw = self.trace.draws[self.trace.draw_of[x.node]]
+        below = isinstance(op, ast.Lt)
+        if not below and not isinstance(op, ast.GtE | ast.Gt):
+            raise Refused("a dropout mask that is not understood")
+        kind, rate = ("keep-below", 1 - threshold) if below else ("drop-below", threshold)
+        if draw.kind not in ("random", kind) or not 0 < rate < 1:
+            raise Refused("a dropout mask that is not understood")
+        draw.kind, draw.rate = kind, rate
+        return Value(np.ones(np.shape(x.now), bool), self.algebra.leaf("mask", *x.node.args, shape=x.node.shape))
+
+    def subscript(self, owner: Value, key: Value) -> Value:
+        if isinstance(owner.now, np.ndarray) and not owner.fixed:
+            from fastmnist.accel.numpy_calls import index
+
+            return index(self, owner, key)
+        if not _is_key(key):
+            raise Refused("an index that is not understood")
+        if owner.items is not None:
+            if isinstance(owner.now, list | tuple) and isinstance(key.now, int):
+                return owner.items[key.now]
+        elif isinstance(owner.now, list | tuple | dict):
+            if owner.path is None:
+                return Value(owner.now[key.now])
+            place = self.key(owner.now, key.now)
+            if (id(owner.now), place) in self.heap:
+                return self.heap[id(owner.now), place]
+            return self.load(("item", owner.path, place))
+        raise Refused(f"an index of a {type(owner.now).__name__}")
+
+    # Calls
+
+    def call(self, node: ast.Call) -> Value:
+        if any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords):
+            raise Refused("a call with unpacked arguments")
+        if isinstance(node.func, ast.Attribute):
+            owner = self.eval(node.func.value)
+            is_array = isinstance(owner.now, np.ndarray | np.generic) and not owner.fixed
+            if is_array or owner.items is not None:
+                method = self.methods.get(node.func.attr)
+                if method is None or (owner.items is not None) != (node.func.attr == "append"):
+                    raise Refused(f"the method .{node.func.attr}()")
+                return method(self, [owner, *map(self.eval, node.args)], self.keywords(node))
+            function = self.attribute(owner, node.func.attr)
+        else:
+            owner = None
+            function = self.eval(node.func)
+        if not function.fixed:
+            raise Refused(f"a call of {ast.unparse(node.func)}")
+        arguments = [self.eval(a) for a in node.args]
+        keywords = self.keywords(node)
+        target = function.now
+        try:
+            known = self.calls.get(target)
+        except TypeError:
+            known = None
+        if known is not None:
+            return known(self, arguments, keywords)
+        if isinstance(target, types.BuiltinMethodType) and target.__name__ in self.calls:
+            if isinstance(target.__self__, np.random.Generator | np.random.RandomState) and owner is not None:
+                stream = self.calls[target.__name__]
+                return stream(self, [owner, *arguments], keywords)
+        if isinstance(target, types.MethodType) and owner is not None:
+            return self.inline(target.__func__, ("attr", function.path, "__func__"), [owner, *arguments], keywords)
+        if isinstance(target, types.FunctionType) and function.path is not None:
+            return self.inline(target, function.path, arguments, keywords)
+        raise Refused(f"a call of {ast.unparse(node.func)}()")
+
+    def keywords(self, node: ast.Call) -> dict[str, Value]:
+        return {str(k.arg): self.eval(k.value) for k in node.keywords}
+
+    def inline(
+        self, function: types.FunctionType, path: Path, arguments: list[Value], keywords: Mapping[str, Value]
+    ) -> Value:
+        """Interpret a function of the program in place of the call."""
+        source = self.functions.source(function)
+        if source is None:
+            raise Refused(f"a call of {function.__name__}(), whose source is not part of the program")
+        if len(self.frames) > _DEPTH:
+            raise Refused(f"a call of {function.__name__}() that is nested too deeply")
+        parameters = source.args
+        if parameters.vararg or parameters.kwarg or parameters.posonlyargs or parameters.kwonlyargs:
+            raise Refused(f"a call of {function.__name__}(), which has parameters of an unusual kind")
+        names = [p.arg for p in parameters.args]
+        self.read(path)
+        if len(arguments) > len(names) or set(keywords) - set(names[len(arguments) :]):
+            raise Refused(f"a call of {function.__name__}() with arguments that do not fit")
+        values = dict(zip(names, arguments, strict=False)) | keywords
+        defaults = function.__defaults__ or ()
+        for name, default in zip(names[len(names) - len(defaults) :], defaults, strict=True):
+            if name not in values:
+                if not isinstance(default, int | float | str | bool | None):
+                    raise Refused(f"{function.__name__}() has a default that is not a number")
+                values[name] = Value(default)
+        line = self.line
+        self.frames.append((values, path))
+        try:
+            if isinstance(source, ast.Lambda):
+                return self.eval(source.body)
+            self.run(source.body)
+            return Value(None)
+        except _Return as returned:
+            return returned.value
+        finally:
+            self.frames.pop()
+            self.line = line
+
+
+def _load(target: ast.expr) -> ast.expr:
+    """Return the expression that reads what `target` assigns."""
+    match target:
+        case ast.Name(id=name):
+            return ast.Name(name, ast.Load())
+        case ast.Attribute(value=value, attr=name):
+            return ast.Attribute(value, name, ast.Load())
+        case ast.Subscript(value=value, slice=index):
+            return ast.Subscript(value, index, ast.Load())
+    raise Refused("an assignment that is not understood")
+
+
+def _is_key(key: Value) -> bool:
+    return key.fixed and isinstance(key.now, int | str) and not isinstance(key.now, bool)

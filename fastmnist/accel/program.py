@@ -1,0 +1,103 @@
+"""The running program as the recogniser sees it: places that hold values, and the sources of its functions."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import types
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+# How to get at a value from the loop: ("name", n), ("attr", path, n), ("item", path, key), or ("global", path, n) for a
+# name that the function at `path` uses.
+Path: TypeAlias = tuple[Any, ...]
+
+MISSING: Any = object()
+
+
+class Refused(Exception):
+    """The loop is not, or not certainly, one that can be replaced."""
+
+    def __init__(self, reason: str, line: int = 0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.line = line
+
+
+class Scope:
+    """The names of the frame in which a loop runs."""
+
+    def __init__(self, names: Mapping[str, Any], module: dict[str, Any]) -> None:
+        self.names = names
+        self.module = module
+        self.at_top = names is module
+        self._known: dict[Path, Any] = {}
+
+    def resolve(self, path: Path) -> Any:
+        """Return what is at `path`, or MISSING."""
+        if path not in self._known:
+            self._known[path] = self._resolve(path)
+        return self._known[path]
+
+    def _resolve(self, path: Path) -> Any:
+        if path[0] == "name":
+            name = path[1]
+            for names in (self.names, self.module, vars(builtins)):
+                if name in names:
+                    return names[name]
+            return MISSING
+        kind, owner_path, key = path
+        owner = self.resolve(owner_path)
+        if kind == "global":
+            return _name_in_function(owner, key)
+        try:
+            return getattr(owner, key) if kind == "attr" else owner[key]
+        except (AttributeError, LookupError, TypeError):
+            return MISSING
+
+    def is_module(self, function: Path, name: str) -> bool:
+        """Whether `name` in the function at this path is the loop's own global."""
+        code = self.resolve(function)
+        assert isinstance(code, types.FunctionType)
+        if name in code.__code__.co_varnames:
+            raise Refused(f"{name!r} is read before it is set")
+        return self.at_top and code.__globals__ is self.module and name not in code.__code__.co_freevars
+
+
+def _name_in_function(function: types.FunctionType, name: str) -> Any:
+    code = function.__code__
+    if name in code.co_freevars:
+        try:
+            return (function.__closure__ or ())[code.co_freevars.index(name)].cell_contents
+        except ValueError:
+            return MISSING
+    for names in (function.__globals__, vars(builtins)):
+        if name in names:
+            return names[name]
+    return MISSING
+
+
+class Functions:
+    """Finds a function's syntax tree in the sources of the program."""
+
+    def __init__(self) -> None:
+        self._at: dict[tuple[str, int, str], list[ast.FunctionDef | ast.Lambda]] = {}
+
+    def add(self, tree: ast.Module, filename: str) -> None:
+        """Note every function of a source file."""
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and not node.decorator_list:
+                self._at.setdefault((filename, node.lineno, node.name), []).append(node)
+            elif isinstance(node, ast.Lambda):
+                self._at.setdefault((filename, node.lineno, "<lambda>"), []).append(node)
+
+    def source(self, function: types.FunctionType) -> ast.FunctionDef | ast.Lambda | None:
+        """Return the one tree that `function` was made of."""
+        code = function.__code__
+        found = self._at.get((code.co_filename, code.co_firstlineno, code.co_name), [])
+        if len(found) > 1:  # lambdas on one line
+            begin = next((p[2] for p in code.co_positions() if p[2] is not None and p[0] is not None), None)
+            found = [f for f in found if f.body.col_offset <= begin < (f.body.end_col_offset or 0)] if (
+                begin is not None and all(isinstance(f, ast.Lambda) for f in found)
+            ) else []  # type: ignore[union-attr]
+        return found[0] if len(found) == 1 else None

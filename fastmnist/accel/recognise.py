@@ -1,0 +1,530 @@
+"""From one iteration's expressions to a call of `scripts.sgd_epoch` or `scripts.evaluate`.
+
+Nothing is recognised by looking at the program: a network is guessed from the expressions, all that such a network
+would compute is built anew, and every value that outlives the iteration must be the very same expression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from fastmnist.accel.algebra import Algebra, Node, close, contains, walk
+from fastmnist.accel.interpret import Draw, Trace, Value
+from fastmnist.accel.program import Path, Refused, Scope
+
+_OUTPUTS = ("softmax", "sigmoid", "tanh", "relu")
+
+
+@dataclass
+class Rows:
+    """Rows of an array, `count` of them in each iteration, from `start` on; `flipped`: its columns."""
+
+    path: Path
+    start: int
+    count: int
+    flipped: bool = False
+
+
+@dataclass
+class Layer:
+    """One dense layer: where its arrays are, what it computes, and its dropout."""
+
+    weights: Path
+    flipped: bool  # stored as (O, I)
+    biases: Path | None
+    activation: str
+    mask: Node | None = None
+    scale: float = 1.0
+
+
+@dataclass
+class Counter:
+    """A number that grows by so much for each unit of error, each correct sample, and each iteration."""
+
+    path: Path
+    kind: type
+    error: float = 0.0
+    correct: float = 0.0
+    each: float = 0.0
+
+
+@dataclass
+class Plan:
+    """What replaces the loop."""
+
+    layers: list[Layer]
+    images: Rows
+    targets: Rows
+    labels: Rows | None = None  # class numbers that predictions are compared with, where they are an array of their own
+    counters: list[Counter] = field(default_factory=list)
+    rebound: dict[Path, Path] = field(default_factory=dict)  # a place, and the array whose updated copy it gets
+    training: dict[str, Any] | None = None
+    stream: Path | None = None
+
+    def describe(self) -> str:
+        """Say in words what was found."""
+        names = [layer.activation for layer in self.layers]
+        depth = f"{len(names)} layer{'s' * (len(names) > 1)} ({', '.join(names)})"
+        if self.training is None:
+            return f"an evaluation, {self.images.count} sample(s) at a time, {depth}"
+        words = "one sample at a time" if self.images.count == 1 else f"batches of {self.images.count}"
+        extras = [f"dropout {self.training['dropout']:g}"] if self.training["dropout"] else []
+        if self.training["updates_per_batch"] > 1:
+            extras.append(f"{self.training['updates_per_batch']} updates per batch")
+        return ", ".join([f"SGD, {words}", depth, *extras])
+
+
+def recognise(trace: Trace, scope: Scope) -> Plan:
+    """Find the plan that computes what `trace` does.
+
+    Raises
+    ------
+    Refused
+        With the reason, and the line where there is one.
+    """
+    return _Recogniser(trace, scope).plan()
+
+
+class _Recogniser:
+    def __init__(self, trace: Trace, scope: Scope) -> None:
+        self.trace = trace
+        self.scope = scope
+        self.algebra: Algebra = trace.algebra
+        self.finals: dict[Path, Node] = {}  # arrays that are updated: by their own path
+        self.counts: dict[Path, Value] = {}
+        self.rebound: dict[Path, Path] = {}
+
+    def plan(self) -> Plan:
+        self._collect()
+        roots = [*self.finals.values(), *(v.node for v in self.counts.values() if v.node is not None)]
+        if not roots:
+            raise Refused("the loop changes nothing that is known")
+        refusal = Refused("no network is found in what the loop computes")
+        for outputs, targets in self._candidates(roots):
+            try:
+                return self._match(outputs, targets)
+            except Refused as found:
+                refusal = found
+        raise refusal
+
+    # What outlives the iteration
+
+    def _collect(self) -> None:
+        owners = {id(value): value for value in self.trace.arrays.values()}
+        for value in owners.values():
+            if value.version:
+                assert value.path is not None
+                assert value.node is not None
+                self.finals[value.path] = value.node
+        for place, value in self.trace.bindings.items():
+            first = self._initial(place)
+            if first is None:
+                continue
+            if isinstance(first, np.ndarray):
+                old = self.trace.arrays[id(first)]
+                if old is value:
+                    continue
+                assert old.path is not None
+                if old.version or value.node is None or np.shape(value.now) != first.shape:
+                    raise Refused(f"{place[-1]!r} is replaced in a way that is not understood", self._line(place))
+                if id(value) in owners or value.base is not None or value.now.dtype != first.dtype:
+                    raise Refused(f"{place[-1]!r} is replaced by another array", self._line(place))
+                self.finals[old.path] = value.node
+                self.rebound[place] = old.path
+            elif isinstance(first, int | float | np.integer):
+                if value.node is None:
+                    raise Refused(f"{place[-1]!r} changes in a way that is not understood", self._line(place))
+                self.counts[place] = value
+            else:
+                raise Refused(f"{place[-1]!r} is a {type(first).__name__} that changes in the loop", self._line(place))
+
+    def _initial(self, place: Path) -> Any:
+        """Return what the iteration found at a place that it sets; None where it never looked."""
+        for path, value in self.trace.reads.items():
+            same = path == place
+            if not same and path[0] == place[0] != "name" and path[-1] == place[-1]:
+                same = self.scope.resolve(path[1]) is self.scope.resolve(place[1])
+            if not same and place[0] == "name" and path[0] == "global" and path[-1] == place[-1]:
+                raise Refused(f"a function reads {place[-1]!r}, which the loop sets", self._line(place))
+            if same:
+                return value
+        return None
+
+    def _line(self, path: Path) -> int:
+        return self.trace.lines.get(path, 0)
+
+    # The network
+
+    def _candidates(self, roots: list[Node]) -> Iterator[tuple[Node, Node]]:
+        """Guess outputs and targets: ``outputs - targets`` is there, or their argmax is compared."""
+        algebra = self.algebra
+        seen: set[tuple[Node, Node]] = set()
+        guesses: list[tuple[Node, Node]] = []
+        nodes = sorted(walk(roots), key=lambda node: node.order)
+        for node in nodes:
+            if node.op == "add":
+                terms = algebra.terms(node)
+                for t, c in terms.items():
+                    if _is_data(t) and len(terms) > 1:
+                        rest = algebra.add(node, algebra.times(c, t), -1.0)
+                        guesses.append((algebra.times(-1 / c, rest), t))
+        for node in nodes:
+            if node.op == "equal":
+                for o, t in (node.args, node.args[::-1]):
+                    if o.op == "argmax" and (t.op == "items" or (t.op == "argmax" and _is_data(t.args[0]))):
+                        guesses.append((_unsliced(o.args[0]), t if t.op == "items" else t.args[0]))
+        for o, t in guesses:
+            if contains(o, lambda n: n.op == "matmul") and (o, t) not in seen:
+                seen.add((o, t))
+                yield o, t
+
+    def _match(self, outputs: Node, targets: Node) -> Plan:
+        algebra = self.algebra
+        _, product_ = self._product(self._peel(outputs)[1])
+        if _is_weights(product_.args[0]):  # samples are columns
+            outputs, targets = algebra.transpose(outputs), algebra.transpose(targets)
+        layers, inputs = self._decode(outputs)
+        images = _rows_of(inputs)
+        batch = images.count
+        labels = _rows_of(targets)
+        values, derivatives = self._forward(layers, inputs)
+        if not close(values[-1], outputs):
+            raise Refused("the forward pass is not one of a dense network")
+        plan = Plan(layers, images, labels)
+        residual = None if targets.op == "items" else algebra.add(values[-1], targets, -1.0)
+        self._check_data(plan)
+        if self.finals:
+            if residual is None:
+                raise Refused("the weights change in a way that is not understood", self._some_line(self.finals))
+            self._train(plan, values, derivatives, residual, batch)
+            plan.rebound = self.rebound
+        elif self.trace.draws:
+            raise Refused("random numbers are drawn without training")
+        self._count(plan, values[-1], targets, residual)
+        return plan
+
+    def _some_line(self, paths: Iterable[Path]) -> int:
+        return max((self._line(path) for path in paths), default=0)
+
+    def _peel(self, value: Node) -> tuple[str, Node, Node | None]:
+        """Take a layer's values apart: activation, what it is applied to, and the mask."""
+        _, atom = self.algebra.scaled(value)
+        mask = None
+        if atom.op == "multiply":
+            masks = [f for f in atom.args if f.op == "mask"]
+            rest = [f for f in atom.args if f.op != "mask"]
+            if len(masks) != 1 or len(rest) != 1:
+                raise Refused("a layer is a product of several values")
+            (mask,), (atom,) = masks, rest
+        if atom.op in ("relu", "tanh", "sigmoid", "softmax"):
+            return atom.op, atom.args[0], mask
+        return "linear", atom if mask is not None else value, mask
+
+    def _product(self, z: Node) -> tuple[Node | None, Node]:
+        """Take ``values @ weights + biases`` apart."""
+        terms = list(self.algebra.terms(z))
+        products = [t for t in terms if t.op == "matmul"]
+        others = [t for t in terms if t.op != "matmul"]
+        if len(products) != 1 or len(others) > 1 or not all(map(_is_weights, others)):
+            raise Refused("a layer is not a matrix product, with or without a bias")
+        return (others[0] if others else None), products[0]
+
+    def _decode(self, outputs: Node) -> tuple[list[Layer], Node]:
+        layers: list[Layer] = []
+        value = outputs
+        while True:
+            activation, z, mask = self._peel(value)
+            bias, matmul = self._product(z)
+            value, weights = matmul.args
+            if not _is_weights(weights):
+                raise Refused("a layer's second factor is not an array of weights")
+            flipped = weights.op == "transpose"
+            biases = None if bias is None else _path(bias)
+            layers.insert(0, Layer(_path(weights), flipped, biases, activation, mask))
+            if _is_data(value):
+                break
+        if len({layer.biases is None for layer in layers}) > 1:
+            raise Refused("some layers have biases and some have none")
+        if len({layer.weights for layer in layers}) < len(layers):
+            raise Refused("two layers share their weights")
+        for layer in layers:
+            if layer.mask is not None:
+                draw = self.trace.draws[layer.mask.args[0]]
+                layer.scale = 1 / (1 - draw.rate)
+        return layers, value
+
+    def _array(self, path: Path, flipped: bool = False) -> Node:
+        original = self.scope.resolve(path)
+        shape = original.shape if original.ndim == 2 else (1, original.shape[0])
+        node = self.algebra.leaf("array", path, shape=shape)
+        return self.algebra.transpose(node) if flipped else node
+
+    def _biases(self, layer: Layer, final: Node | None = None) -> Node:
+        assert layer.biases is not None
+        node = final or self._array(layer.biases)
+        return node if node.shape[0] == 1 else self.algebra.transpose(node)
+
+    def _forward(self, layers: list[Layer], inputs: Node) -> tuple[list[Node], list[list[Node]]]:
+        """Build all values, and for each hidden layer its possible derivatives, dropout included."""
+        algebra = self.algebra
+        values, derivatives = [inputs], []
+        for layer in layers:
+            z = algebra.matmul(values[-1], self._array(layer.weights, layer.flipped))
+            if layer.biases is not None:
+                z = algebra.add(z, self._biases(layer))
+            value = self._activate(layer.activation, z)
+            dropped = value
+            if layer.mask is not None:
+                dropped = algebra.times(layer.scale, algebra.multiply(value, layer.mask))
+            values.append(dropped)
+            options = []
+            for straight, masked in product((False, True), (False, True)):
+                slope = self._slope(layer.activation, z, dropped if masked else value, straight)
+                if layer.mask is not None:
+                    slope = algebra.multiply(slope, algebra.times(1.0 if masked else layer.scale, layer.mask))
+                options.append(slope)
+            derivatives.append(options)
+        return values, derivatives
+
+    def _activate(self, name: str, z: Node) -> Node:
+        if name == "linear":
+            return z
+        return self.algebra.relu(z) if name == "relu" else self.algebra.leaf(name, z, shape=z.shape)
+
+    def _slope(self, name: str, z: Node, a: Node, straight: bool) -> Node:
+        """Return the derivative of an activation at a value a = f(z)."""
+        algebra = self.algebra
+        match name:
+            case "relu":
+                return algebra.one if straight else algebra.positive(z)
+            case "tanh":
+                return algebra.add(algebra.one, algebra.multiply(a, a), -1.0)
+            case "sigmoid":
+                return algebra.multiply(a, algebra.add(algebra.one, a, -1.0))
+        return algebra.one
+
+    def _check_data(self, plan: Plan) -> None:
+        changed = set(self.finals)
+        for rows in (plan.images, plan.targets):
+            if rows.path in changed:
+                raise Refused("the loop changes its own data", self._line(rows.path))
+        if self.scope.resolve(plan.images.path).dtype != np.float64:
+            raise Refused("the images are not float64, and other types would round differently")
+        for layer in plan.layers:
+            for path in (layer.weights, layer.biases):
+                if path is not None and self.scope.resolve(path).dtype != np.float64:
+                    raise Refused(f"{path[-1]!r} is not float64, and other types would round differently")
+
+    # Training
+
+    def _train(
+        self, plan: Plan, values: list[Node], derivatives: list[list[Node]], residual: Node, batch: int
+    ) -> None:
+        layers, algebra = plan.layers, self.algebra
+        wanted = {path for layer in layers for path in (layer.weights, layer.biases) if path is not None}
+        if unknown := set(self.finals) - wanted:
+            raise Refused(f"{min(map(_name, unknown))} is updated, but is not a weight", self._some_line(unknown))
+        if missing := wanted - set(self.finals):
+            raise Refused(f"{min(map(_name, missing))} is not updated")
+        stream, draw = self._dropout(layers)
+        output = layers[-1].activation
+        z = values[-1].args[0] if output in _OUTPUTS and values[-1].args else values[-1]
+        losses = []
+        if output in ("linear", "softmax", "sigmoid"):
+            losses.append(("squared_error" if output == "linear" else "cross_entropy", residual))
+        if output in ("sigmoid", "tanh", "relu"):
+            slope = self._slope(output, z, values[-1], False)
+            losses.append(("squared_error", algebra.multiply(residual, slope)))
+        finals = [self._oriented(layer) for layer in layers]
+        lowest = algebra.add(finals[0][0], self._array(layers[0].weights, layers[0].flipped), -1.0)
+        for (loss, delta), option, repeats in product(
+            losses, range(4), sorted({1, len(algebra.terms(lowest))})
+        ):
+            rate = self._rate(finals[-1][0], layers[-1], values[-2], delta, repeats)
+            if rate is None:
+                continue
+            slopes = [options[option] for options in derivatives[:-1]]
+            if self._updates(layers, values, slopes, delta, rate, repeats, finals):
+                if rate < 0:
+                    raise Refused("the update climbs the error", self._some_line(self.finals))
+                plan.stream = stream
+                plan.training = {
+                    "learning_rate": rate * batch,
+                    "batch_size": batch,
+                    "loss": loss,
+                    "relu_gradient": "straight-through" if option // 2 else "relu",
+                    "dropout": draw.rate if draw else 0.0,
+                    "dropout_gradient": "mask" if option % 2 else "scaled",
+                    "dropout_draw": draw.kind if draw else "auto",
+                    "updates_per_batch": repeats,
+                }
+                return
+        raise Refused("the weights' update is not the gradient of this network", self._some_line(self.finals))
+
+    def _oriented(self, layer: Layer) -> tuple[Node, Node | None]:
+        weights = self.finals[layer.weights]
+        weights = self.algebra.transpose(weights) if layer.flipped else weights
+        if layer.biases is None:
+            return weights, None
+        return weights, self._biases(layer, self.finals[layer.biases])
+
+    def _rate(self, final: Node, layer: Layer, below: Node, delta: Node, repeats: int) -> float | None:
+        """Learning rate over batch size, as the last layer's update has it."""
+        change = self.algebra.add(final, self._array(layer.weights, layer.flipped), -1.0)
+        unit = self.algebra.matmul(self.algebra.transpose(below), delta)
+        (c, atom), (u, expected) = self.algebra.scaled(change), self.algebra.scaled(unit)
+        return -c / u / repeats if atom is expected else None
+
+    def _updates(
+        self,
+        layers: list[Layer],
+        values: list[Node],
+        slopes: list[Node],
+        output_delta: Node,
+        rate: float,
+        repeats: int,
+        finals: list[tuple[Node, Node | None]],
+    ) -> bool:
+        """Whether SGD at this rate, built anew, is what the loop does to every weight and bias."""
+        algebra = self.algebra
+        weights = [self._array(layer.weights, layer.flipped) for layer in layers]
+        biases = [None if layer.biases is None else self._biases(layer) for layer in layers]
+        for _ in range(repeats):
+            delta = output_delta
+            before = list(weights)
+            for k in range(len(layers) - 1, -1, -1):
+                gradient = algebra.matmul(algebra.transpose(values[k]), delta)
+                weights[k] = algebra.add(weights[k], algebra.times(rate, gradient), -1.0)
+                if (bias := biases[k]) is not None:
+                    biases[k] = algebra.add(bias, algebra.times(rate, algebra.sum_rows(delta)), -1.0)
+                if k:
+                    back = algebra.matmul(delta, algebra.transpose(before[k]))
+                    delta = algebra.multiply(back, slopes[k - 1])
+        return all(
+            close(w, final) and (b is None or (final_b is not None and close(b, final_b)))
+            for w, b, (final, final_b) in zip(weights, biases, finals, strict=True)
+        )
+
+    def _dropout(self, layers: list[Layer]) -> tuple[Path | None, Draw | None]:
+        draws = self.trace.draws
+        masks = [layer.mask for layer in layers[:-1]]
+        if layers[-1].mask is not None:
+            raise Refused("dropout at the output layer")
+        if not draws and not any(masks):
+            return None, None
+        if len(draws) != len(masks) or None in masks:
+            raise Refused("random draws other than one dropout mask for each hidden layer")
+        if [mask.args[0] for mask in masks if mask] != list(range(len(masks))):
+            raise Refused("dropout masks drawn in another order than the layers'")
+        first = draws[0]
+        if any((d.stream, d.kind, d.rate) != (first.stream, first.kind, first.rate) for d in draws):
+            raise Refused("dropout that differs from layer to layer")
+        return first.stream, first
+
+    # Counters
+
+    def _count(self, plan: Plan, outputs: Node, targets: Node, residual: Node | None) -> None:
+        algebra = self.algebra
+        error = None if residual is None else algebra.sum(algebra.multiply(residual, residual))
+        for place, value in self.counts.items():
+            assert value.node is not None
+            counter = Counter(place, type(value.now))
+            rest = self.algebra.terms(value.node)
+            carried = [node for node in rest if node.op == "carried" and node.args[0] == place]
+            if len(carried) != 1 or rest.pop(carried[0]) != 1:
+                raise Refused(f"{_name(place)} changes in a way that is not understood", self._line(place))
+            counter.each = rest.pop(algebra.one, 0.0)
+            if error is not None:
+                counter.error = _take(rest, algebra.terms(error))
+            for correct, labels in self._correct(outputs, targets, list(rest)):
+                counter.correct = _take(rest, algebra.terms(correct))
+                if counter.correct and labels is not None:
+                    if plan.labels not in (None, labels):
+                        raise Refused("predictions are compared with two arrays of labels", self._line(place))
+                    plan.labels = labels
+                if counter.correct:
+                    break
+            if rest:
+                raise Refused(f"{_name(place)} counts something that is not understood", self._line(place))
+            plan.counters.append(counter)
+
+    def _correct(self, outputs: Node, targets: Node, terms: list[Node]) -> Iterator[tuple[Node, Rows | None]]:
+        """The number of correct outputs, in the ways in which it may be spelt; and labels of their own."""
+        algebra = self.algebra
+        n = outputs.shape[0]
+        if targets.op != "items":
+            yield algebra.sum(algebra.equal(algebra.argmax(outputs), algebra.argmax(targets))), None
+            yield self._row_by_row(
+                (algebra.argmax(algebra.rows(outputs, k, k + 1)), algebra.argmax(algebra.rows(targets, k, k + 1)))
+                for k in range(n)
+            ), None
+        for items in sorted((i for i in walk(terms) if i.op == "items"), key=lambda node: node.order):
+            path, slope, start, count = items.args
+            if count == n:
+                labels = Rows(path, start, n)
+                yield algebra.sum(algebra.equal(algebra.argmax(outputs), items)), labels
+            else:
+                pairs = (
+                    (
+                        algebra.argmax(algebra.rows(outputs, k, k + 1)),
+                        algebra.leaf("items", path, slope, start + k, 1, shape=(1, 1)),
+                    )
+                    for k in range(n)
+                )
+                yield self._row_by_row(pairs), Rows(path, start, n)
+
+    def _row_by_row(self, pairs: Iterable[tuple[Node, Node]]) -> Node:
+        total = self.algebra.number(0.0)
+        for x, y in pairs:
+            total = self.algebra.add(total, self.algebra.equal(x, y))
+        return total
+
+
+def _take(rest: dict[Node, float], unit: dict[Node, float]) -> float:
+    """Remove a multiple of `unit` from `rest`, wholly, and return it; 0 where it is not there."""
+    first = next(iter(unit))
+    if first not in rest:
+        return 0.0
+    ratio = rest[first] / unit[first]
+    if any(abs(rest.get(node, 0.0) - ratio * c) > 1e-9 * abs(ratio * c) for node, c in unit.items()):
+        return 0.0
+    for node in unit:
+        del rest[node]
+    return ratio
+
+
+def _is_data(node: Node) -> bool:
+    return node.op == "rows" or (node.op == "transpose" and node.args[0].op == "rows")
+
+
+def _is_weights(node: Node) -> bool:
+    return node.op == "array" or (node.op == "transpose" and node.args[0].op == "array")
+
+
+def _path(node: Node) -> Path:
+    path: Path = (node.args[0] if node.op == "transpose" else node).args[0]
+    return path
+
+
+def _unsliced(node: Node) -> Node:
+    inner: Node = node.args[0] if node.op == "slice" else node
+    return inner
+
+
+def _name(path: Path) -> str:
+    return repr(path[-1])
+
+
+def _rows_of(node: Node) -> Rows:
+    """Return which rows a node of data takes, checked to be batch after batch."""
+    if node.op not in ("rows", "items"):
+        raise Refused("rows of the data that are not understood")
+    path, slope, start, count = node.args
+    if slope != count or start < 0:
+        raise Refused("the rows of the data do not follow one another, batch by batch")
+    return Rows(path[1], start, count, True) if path[0] == "flipped" else Rows(path, start, count)

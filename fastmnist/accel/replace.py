@@ -1,0 +1,282 @@
+"""A recognised loop, ready to run: guards, verification, the call of the kernels."""
+
+from __future__ import annotations
+
+import ast
+import types
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmnist.accel.interpret import Interpreter, Trace, Value
+from fastmnist.accel.program import MISSING, Functions, Path, Refused, Scope
+from fastmnist.accel.recognise import Counter, Rows, recognise
+
+_TOLERANCE = 1e-9
+_PLAIN = (int, float, str, bool, type(None), range, np.generic)
+
+
+@dataclass
+class _State:
+    """What a loop starts from: to run its first iterations again on copies."""
+
+    arrays: dict[Path, NDArray[Any]]
+    counters: dict[Path, Any]
+    stream: Any
+
+
+class Replacement:
+    """The plan for a loop, with everything that must still hold when it is used again.
+
+    Parameters
+    ----------
+    loop : ast.For
+        The loop.
+    scope : Scope
+        The names it sees.
+    functions : Functions
+        Finds the source of the program's functions.
+    items : range
+        What it loops over.
+    """
+
+    def __init__(self, loop: ast.For, scope: Scope, functions: Functions, items: range) -> None:
+        self.verified = False
+        self._items = (items.start, items.step)
+        trace = _trace(loop, scope, functions, items)
+        self.plan = recognise(trace, scope)
+        carried = {counter.path for counter in self.plan.counters}
+        self._guards = {
+            path: _fingerprint(value, path in carried) for path, value in trace.reads.items()
+        }
+        self._arrays = [path for path, value in trace.reads.items() if isinstance(value, np.ndarray)]
+        self._aliases = self._alias_pattern(scope)
+        self._length = len(items)
+        self._start: _State | None = None
+        layers = self.plan.layers
+        self._weights = [layer.weights for layer in layers]
+        self._biases = [layer.biases for layer in layers if layer.biases is not None]
+
+    def fits(self, scope: Scope, items: range) -> bool:
+        """Whether all that the recognition relied on is as it was."""
+        if self._items != (items.start, items.step) or len(items) > self._length:
+            return False
+        carried = {counter.path for counter in self.plan.counters}
+        return (
+            all(_fingerprint(scope.resolve(path), path in carried) == was for path, was in self._guards.items())
+            and self._alias_pattern(scope) == self._aliases
+        )
+
+    def _alias_pattern(self, scope: Scope) -> list[int]:
+        ids = [id(scope.resolve(path)) for path in self._arrays]
+        return [ids.index(i) for i in ids]
+
+    def check(self, scope: Scope, n: int) -> None:
+        """Check what may differ from one pass to the next.
+
+        Raises
+        ------
+        Refused
+            If the arrays overlap, or the data are too short.
+        """
+        plan = self.plan
+        if plan.training is not None:
+            arrays = {id(a): a for a in map(scope.resolve, self._arrays)}
+            for path in (*self._weights, *self._biases):
+                array = scope.resolve(path)
+                if not array.flags.writeable:
+                    raise Refused(f"{path[-1]!r} is read-only")
+                if any(np.may_share_memory(array, a) for a in arrays.values() if a is not array):
+                    raise Refused(f"{path[-1]!r} shares its memory with another array")
+        for rows in (plan.images, plan.targets, plan.labels):
+            if rows is not None and rows.start + rows.count * (n - 1) > len(_source(scope, rows)):
+                raise Refused("the loop goes beyond the end of the data")
+        if plan.labels is not None:
+            truth = _some(scope, plan.targets, 0, n - 1)
+            if not np.array_equal(np.argmax(truth, axis=1), _some(scope, plan.labels, 0, n - 1)):
+                raise Refused("predictions are compared with other labels than those trained on")
+
+    def remember(self, scope: Scope) -> None:
+        """Keep what the first iterations start from."""
+        self._start = self._state(scope)
+
+    def verify(self, scope: Scope, n: int) -> float:
+        """Run the first `n` iterations again, on copies, and compare with what the program has computed.
+
+        Returns
+        -------
+        float
+            The largest difference, relative.
+
+        Raises
+        ------
+        Refused
+            If a value differs.
+        """
+        start, now = self._start, self._state(scope)
+        assert start is not None
+        self._start = None
+        try:
+            self._set_stream(scope, start.stream)
+            counters = self._kernel(scope, 0, n, start)
+            if not _equal(self._state(scope).stream, now.stream):
+                raise Refused("the random stream ends elsewhere than the program's")
+        finally:
+            self._set_stream(scope, now.stream)
+        worst = 0.0
+        pairs = [(path, start.arrays[path], now.arrays[path]) for path in start.arrays]
+        pairs += [(path, counters[path], now.counters[path]) for path in counters]
+        for path, ours, theirs in pairs:
+            scale = max(float(np.max(np.abs(theirs))), 1e-300)
+            difference = float(np.max(np.abs(ours - theirs))) / scale
+            if not difference <= _TOLERANCE:
+                raise Refused(f"{path[-1]!r} differs by {difference:.1e} after {n} iteration(s)")
+            worst = max(worst, difference)
+        return worst
+
+    def execute(self, scope: Scope, first: int, last: int) -> dict[Path, Any]:
+        """Run iterations `first` to `last` - 1; return the places that get a new value, in-place changes done.
+
+        Raises
+        ------
+        Refused
+            If the result is not finite, or the kernels do not take the data; nothing has changed then.
+        """
+        state = self._state(scope)
+        try:
+            values = self._kernel(scope, first, last, state)
+        except (TypeError, ValueError) as error:
+            self._set_stream(scope, state.stream)
+            raise Refused(str(error)) from error
+        if not all(np.isfinite(array).all() for array in (*state.arrays.values(), *values.values())):
+            self._set_stream(scope, state.stream)
+            raise Refused("the training diverges")
+        rebound = set(self.plan.rebound.values())
+        for path, array in state.arrays.items():
+            if path not in rebound:
+                scope.resolve(path)[...] = array
+        return values | {place: state.arrays[path] for place, path in self.plan.rebound.items()}
+
+    def _state(self, scope: Scope) -> _State:
+        """Copies of all that the loop changes."""
+        training = self.plan.training
+        paths = (*self._weights, *self._biases)
+        where = {self._place_of(path): path for path in paths} if training is not None else {}
+        stream = None
+        if training is not None and training["dropout"]:
+            stream = _stream(scope, self.plan.stream)
+            stream = stream.bit_generator.state if isinstance(stream, np.random.Generator) else stream.get_state(False)
+        return _State(
+            {path: np.array(scope.resolve(place)) for place, path in where.items()},
+            {counter.path: scope.resolve(counter.path) for counter in self.plan.counters},
+            stream,
+        )
+
+    def _place_of(self, path: Path) -> Path:
+        """Where the array first found at `path` is now: a place that was bound anew holds a new array."""
+        return next((place for place, source in self.plan.rebound.items() if source == path), path)
+
+    def _set_stream(self, scope: Scope, state: Any) -> None:
+        if state is None:
+            return
+        stream = _stream(scope, self.plan.stream)
+        if isinstance(stream, np.random.Generator):
+            stream.bit_generator.state = state
+        else:
+            stream.set_state(state)
+
+    def _kernel(self, scope: Scope, first: int, last: int, state: _State) -> dict[Path, Any]:
+        """Train the arrays of `state`, or evaluate, and return the counters as they are afterwards."""
+        from fastmnist import scripts
+
+        plan = self.plan
+        held = state.arrays if plan.training is not None else {
+            path: scope.resolve(path) for path in (*self._weights, *self._biases)
+        }
+        weights = [
+            held[layer.weights].T if layer.flipped else held[layer.weights] for layer in plan.layers
+        ]
+        biases = [held[path].reshape(-1) for path in self._biases] or None
+        images, targets = (_some(scope, rows, first, last) for rows in (plan.images, plan.targets))
+        activations = [layer.activation for layer in plan.layers]
+        network = {"activation": activations[:-1], "output": activations[-1]}
+        if plan.training is None:
+            error, correct = scripts.evaluate(images, targets, weights, biases, **network)
+        else:
+            stream = None if plan.stream is None else scope.resolve(plan.stream)
+            error, correct = scripts.sgd_epoch(
+                images, targets, weights, biases, **network, **plan.training, rng=stream
+            )
+        return {
+            counter.path: _counted(counter, state.counters[counter.path], error, correct, last - first)
+            for counter in plan.counters
+        }
+
+
+def _counted(counter: Counter, value: Any, error: float, correct: int, n: int) -> Any:
+    if issubclass(counter.kind, int | np.integer):
+        return counter.kind(value + round(counter.correct) * correct + round(counter.each) * n)
+    return counter.kind(value + counter.error * error + counter.correct * correct + counter.each * n)
+
+
+def _trace(loop: ast.For, scope: Scope, functions: Functions, items: range) -> Trace:
+    """Interpret one iteration, until it is known which numbers change from one to the next."""
+    assert isinstance(loop.target, ast.Name)
+    carried: set[Path] = set()
+    while True:
+        interpreter = Interpreter(scope, functions, carried, len(items) - 1)
+        index = Value(items.start, affine=(items.step, items.start))
+        interpreter.frames[0][0][loop.target.id] = index
+        interpreter.run(loop.body)
+        trace = interpreter.trace
+        changed = {
+            place
+            for place in trace.bindings
+            if place in trace.reads and isinstance(trace.reads[place], int | float | np.integer)
+        }
+        if changed <= carried:
+            if ("name", loop.target.id) in trace.bindings:
+                raise Refused("the loop sets its own variable")
+            return trace
+        carried |= changed
+
+
+def _fingerprint(value: Any, carried: bool) -> Any:
+    """Return what must stay the same for a recognition to hold."""
+    if type(value) is np.ndarray:
+        return (value.shape, value.dtype, value.strides)
+    if isinstance(value, _PLAIN):
+        return type(value) if carried else (type(value), value)
+    if isinstance(value, list | tuple | dict):
+        return (type(value), len(value))
+    if isinstance(value, types.FunctionType):
+        return (value, value.__code__, value.__defaults__)
+    if isinstance(value, types.MethodType):
+        return (value.__func__, value.__func__.__code__)
+    if isinstance(value, types.ModuleType | types.BuiltinFunctionType | np.ufunc | type) or value is MISSING:
+        return value
+    if callable(value):
+        return (type(value), id(value))
+    return type(value)
+
+
+def _stream(scope: Scope, path: Path | None) -> Any:
+    return np.random.mtrand._rand if path is None else scope.resolve(path)  # type: ignore[attr-defined]
+
+
+def _source(scope: Scope, rows: Rows) -> NDArray[Any]:
+    array: NDArray[Any] = scope.resolve(rows.path)
+    return array.T if rows.flipped else array
+
+
+def _some(scope: Scope, rows: Rows, first: int, last: int) -> NDArray[Any]:
+    """Rows of the data that iterations `first` to `last` - 1 take."""
+    return _source(scope, rows)[rows.start + first * rows.count : rows.start + last * rows.count]
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    return bool(np.array_equal(a, b))

@@ -1,0 +1,162 @@
+"""The program's source with hooks around the loops that might be replaced.
+
+``for i in rows: body`` becomes
+
+    for i in __fastmnist__.first(k, rows): body      # all of it, or the iterations that are verified
+    __fastmnist__.middle(k)                          # all but the last, by a kernel
+    for i in __fastmnist__.last(k): body             # the last one
+
+so that whatever the loop leaves behind is left by the program's own statements. Lines and columns stay as they were.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+HOOKS = "__fastmnist__"
+_STATEMENTS = (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Expr, ast.If, ast.For, ast.Pass)
+_PRODUCTS = frozenset({"dot", "matmul", "outer", "argmax", "einsum"})
+
+
+@dataclass
+class Loop:
+    """One ``for`` loop of the program."""
+
+    number: int
+    node: ast.For
+    where: str
+    refused: str | None = None  # before running
+    refused_line: int = 0
+    inside: list[Loop] = field(default_factory=list)
+
+    @property
+    def line(self) -> int:
+        """Its line."""
+        return self.node.lineno
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether it looks like a computation with matrices: others are not worth a word."""
+        return any(map(_is_product, ast.walk(self.node)))
+
+
+def _is_product(node: ast.AST) -> bool:
+    match node:
+        case ast.BinOp(op=ast.MatMult()):
+            return True
+        case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name)):
+            return name in _PRODUCTS
+    return False
+
+
+def _calls(node: ast.For) -> bool:
+    return any(isinstance(n, ast.Call) or _is_product(n) for part in node.body for n in ast.walk(part))
+
+
+def _why_not(loop: ast.For) -> tuple[str, int] | None:
+    """Return the reason and line of a statement that no replaced loop may have."""
+    if loop.orelse:
+        return "an else branch", loop.lineno
+    for statement in _statements(loop.body):
+        if not isinstance(statement, _STATEMENTS) or (isinstance(statement, ast.For) and statement.orelse):
+            return f"the statement {ast.unparse(statement).splitlines()[0]!r}", statement.lineno
+    for node in (n for part in loop.body for n in ast.walk(part)):
+        match node:
+            case ast.Yield() | ast.YieldFrom() | ast.Await() | ast.NamedExpr():
+                return f"the expression {ast.unparse(node)!r}", node.lineno
+            case ast.Call(func=ast.Name(id="print" | "input" | "open" | "exec" | "eval" as name)):
+                return f"a call of {name}()", node.lineno
+    return None
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    for statement in body:
+        yield statement
+        if isinstance(statement, ast.If | ast.For):
+            yield from _statements(statement.body)
+            yield from _statements(statement.orelse)
+
+
+class _Rewriter(ast.NodeTransformer):
+    def __init__(self, filename: str) -> None:
+        self.filename = filename
+        self.loops: list[Loop] = []
+        self.scopes: list[ast.AST] = []
+        self.numbers: dict[tuple[int, int], Loop] = {}
+        self.enclosing: list[Loop] = []
+
+    def _scope(self, node: ast.AST) -> ast.AST:
+        self.scopes.append(node)
+        node = self.generic_visit(node)
+        self.scopes.pop()
+        return node
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = visit_Lambda = _scope
+
+    def visit_For(self, node: ast.For) -> ast.AST | list[ast.stmt]:
+        in_class = bool(self.scopes) and isinstance(self.scopes[-1], ast.ClassDef)
+        if in_class or not _calls(node):
+            return self.generic_visit(node)
+        at = (node.lineno, node.col_offset)
+        if at not in self.numbers:  # a loop within a loop is seen twice
+            loop = Loop(len(self.loops), copy.deepcopy(node), f"{self.filename}:{node.lineno}")
+            self.loops.append(loop)
+            self.numbers[at] = loop
+            for outer in self.enclosing:
+                outer.inside.append(loop)
+            if why := _why_not(node):
+                loop.refused, loop.refused_line = why
+        loop = self.numbers[at]
+        self.enclosing.append(loop)
+        again = copy.deepcopy(node)
+        node = self._visited(node)
+        replaced: list[ast.stmt] = [node]
+        if loop.refused is None:
+            again = self._visited(again)
+            names = sorted({n.id for part in loop.node.body for n in ast.walk(part) if _is_store(n)})  # type: ignore
+            replaced = _hooked(loop.number, node, again, names if self.scopes else [])
+        self.enclosing.pop()
+        return replaced
+
+    def _visited(self, node: ast.For) -> ast.For:
+        self.generic_visit(node)
+        return node
+
+
+def _is_store(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+
+
+def _hook(name: str, *arguments: ast.expr) -> ast.Call:
+    return ast.Call(ast.Attribute(ast.Name(HOOKS, ast.Load()), name, ast.Load()), list(arguments), [])
+
+
+def _hooked(number: int, first: ast.For, last: ast.For, names: list[str]) -> list[ast.stmt]:
+    k = ast.Constant(number)
+    first.iter = ast.copy_location(_hook("first", k, first.iter), first.iter)
+    last.iter = ast.copy_location(_hook("last", k), last.iter)
+    between: list[ast.stmt] = [ast.Expr(_hook("middle", k))]
+    for name in names:
+        value = ast.Assign([ast.Name(name, ast.Store())], _hook("value", k, ast.Constant(name)))
+        between.append(ast.If(_hook("sets", k, ast.Constant(name)), [value], []))
+    for statement in between:
+        for node in ast.walk(statement):
+            ast.copy_location(node, first)
+    return [first, *between, last]
+
+
+def rewrite(tree: ast.Module, filename: str) -> tuple[ast.Module, list[Loop]]:
+    """Return the program with hooks, and its loops; `tree` stays as it is.
+
+    Parameters
+    ----------
+    tree : ast.Module
+        The program.
+    filename : str
+        What to call it.
+    """
+    rewriter = _Rewriter(filename)
+    return ast.fix_missing_locations(rewriter.visit(copy.deepcopy(tree))), rewriter.loops
