@@ -161,7 +161,10 @@ class Algebra:
             case "transpose":
                 return x.args[0]  # type: ignore[no-any-return]
             case "add":
-                return self._sum({self.transpose(term): c for term, c in x.args}, shape)
+                total = self._sum({}, shape)
+                for term, c in x.args:
+                    total = self.add(total, self.transpose(term), c)
+                return total
             case "multiply":
                 product = self.transpose(x.args[0])
                 for factor in x.args[1:]:
@@ -169,29 +172,32 @@ class Algebra:
                 return product
             case "matmul":
                 return self.matmul(self.transpose(x.args[1]), self.transpose(x.args[0]))
-            case "sum_rows":
-                return self.sum_columns(self.transpose(x.args[0]))
-            case "sum_columns":
-                return self.sum_rows(self.transpose(x.args[0]))
             case op if op in ELEMENTWISE:
                 return self.leaf(op, self.transpose(x.args[0]), shape=shape)
         return self.leaf("transpose", x, shape=shape)
 
     def sum_columns(self, x: Node) -> Node:
         """Return the sum of each row, (N, 1)."""
-        return x if x.shape[1] == 1 else self._linear("sum_columns", x, (x.shape[0], 1))
+        if x.shape[1] == 1:
+            return x
+        c, a = self.scaled(x)
+        return self.times(c, self.leaf("sum_columns", a, shape=(x.shape[0], 1)))
 
     def sum_rows(self, x: Node) -> Node:
         """Return the sum of each column, (1, O)."""
-        return x if x.shape[0] == 1 else self._linear("sum_rows", x, (1, x.shape[1]))
+        return self.transpose(self.sum_columns(self.transpose(x)))
 
     def sum(self, x: Node) -> Node:
         """Return the sum of all entries."""
-        return self.sum_rows(self.sum_columns(x))
-
-    def _linear(self, op: str, x: Node, shape: Shape) -> Node:
+        if x.shape[0] == 1:
+            return self.sum_columns(x)
+        if x.shape[1] == 1:
+            return self.sum_columns(self.transpose(x))
         c, a = self.scaled(x)
-        return self.times(c, self.leaf(op, a, shape=shape))
+        flipped_c, flipped = self.scaled(self.transpose(a))
+        if flipped.order < a.order:
+            c, a = c * flipped_c, flipped
+        return self.times(c, self.leaf("sum", a, shape=(1, 1)))
 
     def relu(self, x: Node) -> Node:
         """Return max(x, 0)."""

@@ -511,12 +511,15 @@ class Interpreter:
         if not below and not isinstance(op, ast.GtE | ast.Gt):
             raise Refused("a dropout mask that is not understood")
         kind, rate = ("keep-below", 1 - threshold) if below else ("drop-below", threshold)
-        if draw.kind not in ("random", kind) or not 0 < rate < 1:
+        # The kernels keep below 1 - rate, which must be the program's own number to the last bit.
+        if draw.kind not in ("random", kind) or not 0 < rate < 1 or (below and 1 - rate != threshold):
             raise Refused("a dropout mask that is not understood")
         draw.kind, draw.rate = kind, rate
         return Value(np.ones(np.shape(x.now), bool), self.algebra.leaf("mask", *x.node.args, shape=x.node.shape))
 
     def subscript(self, owner: Value, key: Value) -> Value:
+        if isinstance(owner.now, list | tuple) and isinstance(key.now, slice) and all(b.fixed for b in key.items or ()):
+            return self.pack(list(self.each(owner))[key.now], type(owner.now))
         if isinstance(owner.now, np.ndarray) and not owner.fixed:
             from fastmnist.accel.numpy_calls import index
 
@@ -563,9 +566,10 @@ class Interpreter:
             known = None
         if known is not None:
             return known(self, arguments, keywords)
-        if isinstance(target, types.BuiltinMethodType) and target.__name__ in self.calls:
-            if isinstance(target.__self__, np.random.Generator | np.random.RandomState) and owner is not None:
-                stream = self.calls[target.__name__]
+        if owner is not None and type(owner.now) in (np.random.Generator, np.random.RandomState):
+            assert isinstance(node.func, ast.Attribute)
+            stream = self.calls.get(node.func.attr)
+            if stream is not None and function.now == getattr(owner.now, node.func.attr):
                 return stream(self, [owner, *arguments], keywords)
         if isinstance(target, types.MethodType) and owner is not None:
             return self.inline(target.__func__, ("attr", function.path, "__func__"), [owner, *arguments], keywords)

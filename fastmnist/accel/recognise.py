@@ -104,13 +104,13 @@ class _Recogniser:
         roots = [*self.finals.values(), *(v.node for v in self.counts.values() if v.node is not None)]
         if not roots:
             raise Refused("the loop changes nothing that is known")
-        refusal = Refused("no network is found in what the loop computes")
+        refusals = []
         for outputs, targets in self._candidates(roots):
             try:
                 return self._match(outputs, targets)
-            except Refused as found:
-                refusal = found
-        raise refusal
+            except Refused as refusal:
+                refusals.append(refusal)
+        raise refusals[0] if refusals else Refused("no network is found in what the loop computes")
 
     # What outlives the iteration
 
@@ -330,7 +330,7 @@ class _Recogniser:
         if unknown := set(self.finals) - wanted:
             raise Refused(f"{min(map(_name, unknown))} is updated, but is not a weight", self._some_line(unknown))
         if missing := wanted - set(self.finals):
-            raise Refused(f"{min(map(_name, missing))} is not updated")
+            raise Refused(f"{min(map(_name, missing))} takes part, but is not updated")
         stream, draw = self._dropout(layers)
         output = layers[-1].activation
         z = values[-1].args[0] if output in _OUTPUTS and values[-1].args else values[-1]
