@@ -18,7 +18,7 @@ ELEMENTWISE = frozenset({"relu", "tanh", "sigmoid", "exp", "positive", "not_nega
 _ZERO_OR_ONE = frozenset({"positive", "not_negative", "mask"})
 _NEVER_NEGATIVE = _ZERO_OR_ONE | {"relu", "sigmoid", "softmax", "exp", "one", "abs"}
 # Where two coefficients agree to this many digits, they are the same: a rate computed in another order, say.
-_DIGITS = 12
+_DIGITS = 11
 
 
 class Node:
@@ -75,12 +75,14 @@ class Algebra:
         return lead, self._sum({term: c / lead for term, c in x.args}, x.shape)
 
     def _sum(self, terms: dict[Node, float], shape: Shape) -> Node:
-        rounded = {term: float(f"{c:.{_DIGITS}g}") for term, c in terms.items() if c != 0}
-        if len(rounded) == 1:
-            ((term, c),) = rounded.items()
-            if c == 1 and term.shape == shape:
-                return term
-        return self.leaf("add", *sorted(rounded.items(), key=lambda item: item[0].order), shape=shape)
+        items = sorted(((term, c) for term, c in terms.items() if c != 0), key=lambda item: item[0].order)
+        if len(items) == 1 and f"{items[0][1]:.{_DIGITS}g}" == "1" and items[0][0].shape == shape:
+            return items[0][0]
+        # The key is rounded, the coefficients are not: rounding would add up.
+        key = ("add", tuple((term, f"{c:.{_DIGITS}g}") for term, c in items), shape)
+        if key not in self._nodes:
+            self._nodes[key] = Node("add", tuple(items), shape, len(self._nodes))
+        return self._nodes[key]
 
     def add(self, x: Node, y: Node, sign: float = 1.0) -> Node:
         """Return x + sign y."""

@@ -378,7 +378,7 @@ class _Recogniser:
         change = self.algebra.add(final, self._array(layer.weights, layer.flipped), -1.0)
         unit = self.algebra.matmul(self.algebra.transpose(below), delta)
         (c, atom), (u, expected) = self.algebra.scaled(change), self.algebra.scaled(unit)
-        return -c / u / repeats if atom is expected else None
+        return -c / u / repeats if close(atom, expected) else None
 
     def _updates(
         self,

@@ -1,0 +1,296 @@
+"""Programs run as written and with their loops replaced: same output, same names, same random state."""
+
+import ast
+import contextlib
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import accel_scripts as scripts
+import numpy as np
+import pytest
+from accel_scripts import BIASED, CLASS, COLUMNS, DATA, DEEP, DROPOUT, MINI_BATCH, PER_SAMPLE, REPEATED, TANH, changed
+
+from fastmnist.accel.hooks import Hooks
+from fastmnist.accel.program import Functions
+from fastmnist.accel.rewrite import HOOKS, rewrite
+
+NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
+
+
+def execute(program, replaced, verify=2):
+    """Run a program; return what it printed, its names, NumPy's random state and the hooks' records."""
+    tree = ast.parse(program, "program.py")
+    names = {"__name__": "__main__", "__annotations__": {}}
+    hooks = None
+    if replaced:
+        tree_, loops = rewrite(tree, "program.py")
+        functions = Functions()
+        functions.add(tree, "program.py")
+        names["__builtins__"] = {**vars(__import__("builtins"))}
+        hooks = Hooks(loops, functions, verify, lambda level, text: None)
+        names["__builtins__"][HOOKS] = hooks
+        tree = tree_
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), np.errstate(all="ignore"):
+        exec(compile(tree, "program.py", "exec"), names)
+    names.pop("__builtins__")
+    return out.getvalue(), names, np.random.get_state(), hooks and hooks.records
+
+
+def assert_same_numbers(ours, theirs):
+    assert NUMBER.sub("#", ours) == NUMBER.sub("#", theirs)
+    for a, b in zip(NUMBER.findall(ours), NUMBER.findall(theirs), strict=True):
+        if a != b:
+            assert float(a) == pytest.approx(float(b), rel=1e-9)
+
+
+def assert_same_value(ours, theirs, exact):
+    assert type(ours) is type(theirs) or isinstance(ours, types.FunctionType | type) or hasattr(ours, "__dict__")
+    if isinstance(ours, np.ndarray):
+        assert ours.dtype == theirs.dtype
+        assert ours.shape == theirs.shape
+        if exact or ours.dtype.kind != "f":
+            np.testing.assert_array_equal(ours, theirs)
+        else:
+            np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
+    elif isinstance(ours, float):
+        assert ours == (theirs if exact else pytest.approx(theirs, rel=1e-9))
+    elif isinstance(ours, list | tuple):
+        for a, b in zip(ours, theirs, strict=True):
+            assert_same_value(a, b, exact)
+    elif isinstance(ours, np.random.Generator):
+        assert ours.bit_generator.state == theirs.bit_generator.state
+    elif isinstance(ours, int | str):
+        assert ours == theirs
+    elif type(ours).__name__ == "Network":
+        assert_same_value(list(vars(ours).values()), list(vars(theirs).values()), exact)
+
+
+def run_both(program, exact=False, verify=2):
+    """Run a program both ways, compare, and return the lines of the replaced loops and the records."""
+    out, names, state, _ = execute(program, replaced=False)
+    our_out, our_names, our_state, records = execute(program, replaced=True, verify=verify)
+    if exact:
+        assert our_out == out
+    assert_same_numbers(our_out, out)
+    assert list(our_names) == list(names)
+    for name, value in names.items():
+        assert_same_value(our_names[name], value, exact)
+    for a, b in zip(our_state, state, strict=True):
+        np.testing.assert_array_equal(a, b)
+    return [r for r in records if r.entries], records
+
+
+DELTAS = "        layer_1_delta = layer_2_delta.dot(weights_1_2.T) * relu2deriv(layer_1)\n"
+COUNT = "        correct_cnt += int(np.argmax(layer_2) == np.argmax(labels[i:i+1]))\n"
+RELU = "relu = lambda x: (x > 0) * x\n"
+DERIVATIVE = "relu2deriv = lambda x: x >= 0\n"
+UPPER = "        weights_1_2 -= alpha * layer_1.T.dot(layer_2_delta)\n"
+LOWER = "        weights_0_1 -= alpha * layer_0.T.dot(layer_1_delta)\n"
+ERROR = "        error += np.sum((layer_2 - labels[i:i+1]) ** 2)\n"
+MASK = "        dropout_mask = np.random.randint(2, size=layer_1.shape)\n        layer_1 *= dropout_mask * 2\n"
+
+STYLES = {
+    "per sample": (PER_SAMPLE, 2),
+    "dropout": (DROPOUT, 2),
+    "mini-batch": (MINI_BATCH, 2),
+    "an update for each row": (REPEATED, 2),
+    "tanh and softmax": (TANH, 2),
+    "biases": (BIASED, 1),
+    "a class": (CLASS, 1),
+    "three layers, a list of weights, a Generator": (DEEP, 1),
+    "samples as columns": (COLUMNS, 1),
+    "maximum": (changed(PER_SAMPLE, ("(x > 0) * x", "np.maximum(0, x)")), 2),
+    "where": (changed(PER_SAMPLE, ("(x > 0) * x", "np.where(x > 0, x, 0)")), 2),
+    "x * (x > 0)": (changed(PER_SAMPLE, ("(x > 0) * x", "x * (0 < x)")), 2),
+    "clip at zero, derivative there": (changed(PER_SAMPLE, ("(x > 0) * x", "(x >= 0) * x")), 2),
+    "the true derivative": (changed(PER_SAMPLE, ("x >= 0", "x > 0")), 2),
+    "the derivative as float": (changed(PER_SAMPLE, ("x >= 0", "(x > 0).astype(float)")), 2),
+    "the other sign": (
+        changed(
+            PER_SAMPLE,
+            ("layer_2_delta = layer_2 - labels[i:i+1]", "layer_2_delta = labels[i:i+1] - layer_2"),
+            ("-= alpha", "+= alpha"),
+        ),
+        2,
+    ),
+    "matrix products as @": (
+        changed(PER_SAMPLE, ("np.dot(layer_0, weights_0_1)", "layer_0 @ weights_0_1"), ("layer_1.T.dot(", "layer_1.T @ (")),
+        2,
+    ),
+    "new arrays of weights": (
+        changed(PER_SAMPLE, ("weights_0_1 -= alpha", "weights_0_1 = weights_0_1 - alpha")),
+        2,
+    ),
+    "one-dimensional samples": (
+        changed(
+            PER_SAMPLE,
+            ("images[i:i+1]", "images[i]"),
+            ("labels[i:i+1]", "labels[i]"),
+            ("layer_1.T.dot(layer_2_delta)", "np.outer(layer_1, layer_2_delta)"),
+            ("layer_0.T.dot(layer_1_delta)", "np.outer(layer_0, layer_1_delta)"),
+        ),
+        2,
+    ),
+    "counting by if": (
+        changed(
+            PER_SAMPLE,
+            (COUNT, "        if np.argmax(layer_2) == np.argmax(labels[i:i+1]):\n            correct_cnt += 1\n"),
+        ),
+        2,
+    ),
+    "mean error, no count": (changed(PER_SAMPLE, (COUNT, ""), ("np.sum((layer_2 -", "np.mean((layer_2 -")), 2),
+    "no error either": (changed(PER_SAMPLE, (COUNT, ""), (ERROR, "")), 2),
+    "a count of steps": (changed(PER_SAMPLE, (COUNT, COUNT + "        correct_cnt += 1\n")), 2),
+    "a helper for the forward pass": (
+        changed(
+            PER_SAMPLE,
+            (DERIVATIVE, DERIVATIVE + "def forward(x, w):\n    '''Doc.'''\n    h = relu(x.dot(w))\n    return h, h.dot(weights_1_2)\n"),
+            (
+                "        layer_1 = relu(np.dot(layer_0, weights_0_1))\n        layer_2 = np.dot(layer_1, weights_1_2)\n        error",
+                "        layer_1, layer_2 = forward(layer_0, weights_0_1)\n        error",
+            ),
+        ),
+        2,
+    ),
+    "twice the gradient": (changed(PER_SAMPLE, ("layer_2_delta = layer_2 -", "layer_2_delta = 2 * layer_2 - 2 *")), 2),
+    "random() below": (
+        changed(DROPOUT, ("np.random.randint(2, size=layer_1.shape)", "np.random.random(layer_1.shape) < 0.5")),
+        2,
+    ),
+    "random() above": (
+        changed(
+            DROPOUT,
+            ("np.random.randint(2, size=layer_1.shape)", "(np.random.random(layer_1.shape) >= 0.25).astype(float)"),
+            ("dropout_mask * 2", "dropout_mask / 0.75"),
+        ),
+        2,
+    ),
+    "the true gradient of dropout": (changed(DROPOUT, ("layer_1_delta *= dropout_mask", "layer_1_delta *= dropout_mask * 2")), 2),
+    "a RandomState of its own": (
+        changed(DROPOUT, ("np.random.randint(2, size", "state.randint(0, 2, size"), ("alpha,", "state = np.random.RandomState(7)\nalpha,")),
+        2,
+    ),
+    "Generator.integers": (
+        changed(DROPOUT, ("np.random.randint(2, size", "rng.integers(0, 2, size"), ("alpha,", "rng = np.random.default_rng(7)\nalpha,")),
+        2,
+    ),
+    "batches by range": (
+        changed(
+            MINI_BATCH,
+            ("for i in range(int(len(images) / batch_size)):", "for i in range(0, len(images), batch_size):"),
+            ("((i * batch_size), ((i + 1) * batch_size))", "i, min(i + batch_size, len(images))"),
+        ),
+        2,
+    ),
+    "counting a batch at once": (
+        changed(
+            MINI_BATCH,
+            ("        for k in range(batch_size):\n", ""),
+            (
+                "            correct_cnt += int(np.argmax(layer_2[k:k+1]) == np.argmax(labels[batch_start+k:batch_start+k+1]))\n",
+                "        correct_cnt += np.sum(np.argmax(layer_2, axis=1) == labels[batch_start:batch_end].argmax(axis=1))\n",
+            ),
+        ),
+        2,
+    ),
+    "divided by the square of the batch size": (changed(MINI_BATCH, (") / batch_size\n", ") / (batch_size ** 2)\n")), 2),
+    "evaluation every second epoch": (
+        changed(PER_SAMPLE, ("    test_error = 0.0", "    if j % 2: continue\n    test_error = 0.0")),
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_styles_that_are_replaced(style):
+    program, loops = STYLES[style]
+    replaced, records = run_both(program)
+    assert len(replaced) == loops, [(r.loop.line, r.refusal, r.refusal_line) for r in records if r.refusal]
+    assert all(r.verified == 2 for r in replaced)
+
+
+NEAR_MISSES = {
+    "a slice that is one too long": (changed(PER_SAMPLE, ("layer_0 = images[i:i+1]", "layer_0 = images[i:i+2].mean(axis=0, keepdims=True)")), None),
+    "rows that overlap": (changed(MINI_BATCH, ("((i + 1) * batch_size)", "((i + 1) * batch_size + 1)"), ("range(int(len(images) / batch_size))", "range(10)"), ("/ batch_size\n", "/ (batch_size + 1)\n")), "do not follow"),
+    "the label of another sample": (changed(PER_SAMPLE, ("layer_2_delta = layer_2 - labels[i:i+1]", "layer_2_delta = layer_2 - labels[i-1:i] if i else layer_2")), None),
+    "labels one to the left": (changed(PER_SAMPLE, ("layer_2 - labels[i:i+1]\n", "layer_2 - labels[59-i:60-i]\n")), None),
+    "every second sample": (changed(PER_SAMPLE, ("range(len(images))", "range(0, len(images), 2)")), "do not follow"),
+    "weights used for something else": (changed(PER_SAMPLE, (COUNT, COUNT + "        correct_cnt += weights_0_1[0, 0] > 0.1\n")), None),
+    "a break": (changed(PER_SAMPLE, (COUNT, COUNT + "        if correct_cnt > 12: break\n")), "break"),
+    "labels shuffled midway": (changed(PER_SAMPLE, (COUNT, COUNT + "        if i == 30: np.random.shuffle(labels)\n")), None),
+    "momentum": (
+        changed(PER_SAMPLE, (LOWER, "        v = 0.9 * v - alpha * layer_0.T.dot(layer_1_delta)\n        weights_0_1 += v\n"), ("    error, correct_cnt = (0.0, 0)\n", "    error, correct_cnt, v = 0.0, 0, np.zeros((20, 7))\n")),
+        None,
+    ),
+    "print in the loop": (changed(PER_SAMPLE, (COUNT, COUNT + "        if i == 17: print(error)\n")), "print"),
+    "write in the loop": (changed(PER_SAMPLE, (COUNT, COUNT + "        sys.stdout.write(str(i))\n")), None),
+    "a mask used for ever": (changed(DROPOUT, ("        dropout_mask = np.random.randint(2, size=layer_1.shape)\n", ""), ("alpha,", "dropout_mask = np.random.randint(2, size=(1, 7))\nalpha,")), None),
+    "a mask for the deltas alone": (changed(DROPOUT, ("        layer_1 *= dropout_mask * 2\n", "")), None),
+    "a mask for the values alone, of tanh": (changed(TANH, ("        layer_1_delta *= dropout_mask\n", "")), None),
+    "dropout that is not scaled": (changed(DROPOUT, ("dropout_mask * 2", "dropout_mask")), None),
+    "another draw in between": (changed(DROPOUT, (COUNT, COUNT + "        noise = np.random.random((1, 7))\n")), "random draws"),
+    "a learning rate that falls": (changed(PER_SAMPLE, (COUNT, COUNT + "        alpha *= 0.99\n")), None),
+    "two learning rates": (changed(PER_SAMPLE, (LOWER, LOWER.replace("alpha", "0.5 * alpha"))), "not the gradient"),
+    "deltas from updated weights": (changed(PER_SAMPLE, (DELTAS, ""), (UPPER, UPPER + DELTAS)), "not the gradient"),
+    "a transpose too many": (
+        changed(PER_SAMPLE, ("hidden = (0.05, 3, 7)", "hidden = (0.05, 3, 4)"), ("layer_2_delta.dot(weights_1_2.T)", "layer_2_delta.dot(weights_1_2)")),
+        "not the gradient",
+    ),
+    "one layer only": (changed(PER_SAMPLE, (LOWER, "")), "not updated"),
+    "weight decay": (changed(PER_SAMPLE, (LOWER, LOWER + "        weights_0_1 *= 0.999\n")), "not the gradient"),
+    "the wrong sign": (changed(PER_SAMPLE, ("weights_0_1 -=", "weights_0_1 +=")), None),
+    "absolute errors": (changed(PER_SAMPLE, ("np.sum((layer_2 - labels[i:i+1]) ** 2)", "np.sum(np.abs(layer_2 - labels[i:i+1]))")), "counts something"),
+    "a hinge": (changed(PER_SAMPLE, ("(x > 0) * x", "(x > 0.1) * x")), None),
+    "a leaky slope": (changed(PER_SAMPLE, ("(x > 0) * x", "np.where(x > 0, x, 0.1 * x)")), None),
+    "the slope at exactly zero": (changed(PER_SAMPLE, ("relu2deriv(layer_1)", "relu2deriv(np.dot(layer_0, weights_0_1))")), "not the gradient"),
+    "float32": (changed(PER_SAMPLE, ("alpha,", "weights_0_1 = None\nimages = images.astype(np.float32)\nalpha,")), None),
+    "weights that share their memory": (
+        changed(PER_SAMPLE, ("weights_1_2 = 0.2 * np.random.random((hidden, 4)) - 0.1", "weights_1_2 = weights_0_1[:7, :4]")),
+        "shares its memory",
+    ),
+    "a history of weights": (changed(PER_SAMPLE, (UPPER, UPPER + "        history.append(weights_1_2.sum())\n"), ("alpha,", "history = []\nalpha,")), None),
+    "the number of the sample": (changed(PER_SAMPLE, ("error +=", "error += i *")), None),
+    "a softmax over the whole batch": (changed(TANH, ("np.sum(temp, axis=1, keepdims=True)", "np.sum(temp)")), None),
+    "a dot of another kind": (changed(PER_SAMPLE, (RELU, "np_dot = np.dot\nclass np2:\n    dot = staticmethod(lambda a, b: np_dot(a, b) * 1.01)\n" + RELU), ("np.dot(layer_0", "np2.dot(layer_0")), None),
+}
+
+
+@pytest.mark.parametrize("miss", NEAR_MISSES)
+def test_near_misses_run_as_written(miss):
+    program, reason = NEAR_MISSES[miss]
+    program = program.split("    test_error = 0.0" if "test_error" in program else "    test_correct_cnt = 0")[0]
+    program += "    print(j, correct_cnt, weights_0_1.sum())\n"
+    replaced, records = run_both(program, exact=True)
+    assert not replaced
+    if reason is not None:
+        assert any(reason in (r.loop.refused or r.refusal) for r in records), [r.refusal for r in records]
+
+
+def test_a_changed_helper_is_noticed():
+    program = changed(PER_SAMPLE, ("    error, correct_cnt", "    if j == 1: relu = lambda x: np.tanh(x)\n    error, correct_cnt"))
+    replaced, _ = run_both(program)
+    assert [r.entries for r in replaced] == [1, 3]
+
+
+def test_a_patched_numpy_is_noticed():
+    program = changed(PER_SAMPLE, ("    error, correct_cnt", "    if j == 1: images = images[:30]\n    if j == 2: alpha = 0.01\n    error, correct_cnt"))
+    replaced, _ = run_both(program)
+    assert [r.entries for r in replaced] == [3, 3]
+
+
+def test_verification_catches_a_wrong_plan(monkeypatch):
+    from fastmnist import scripts as functions
+
+    train = functions.sgd_epoch
+    monkeypatch.setattr(functions, "sgd_epoch", lambda *a, **k: train(*a, **{**k, "learning_rate": 0.0501}))
+    replaced, records = run_both(PER_SAMPLE.split("    test_error")[0], exact=True)
+    assert not replaced
+    assert any("differs by" in r.refusal for r in records)
