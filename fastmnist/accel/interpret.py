@@ -472,8 +472,11 @@ class Interpreter:
     def matmul(self, x: Value, y: Value) -> Value:
         """Return the matrix product, by NumPy's rules for one dimension."""
         a, b = self.exact(x), self.exact(y)
-        now = np.dot(x.now, y.now)
         algebra = self.algebra
+        # Only shape and type matter, and products would take most of the time.
+        dtype = np.result_type(x.now, y.now)
+        shape = (*np.shape(x.now)[:-1], *np.shape(y.now)[1:])
+        now = np.zeros(shape, dtype) if shape else dtype.type(0)
         match np.ndim(x.now), np.ndim(y.now):
             case (1 | 2, 2):
                 node = algebra.matmul(a, b)

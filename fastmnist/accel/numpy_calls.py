@@ -89,7 +89,7 @@ def _dot(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
 def _outer(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
     _only(arguments, keywords, 2)
     x, y = (_as_row(at, value) for value in arguments)
-    return at.result(np.outer(arguments[0].now, arguments[1].now), at.algebra.matmul(at.algebra.transpose(x), y))
+    return at.result(np.zeros((x.shape[1], y.shape[1])), at.algebra.matmul(at.algebra.transpose(x), y))
 
 
 def _as_row(at: Interpreter, value: Value) -> Node:

@@ -66,6 +66,10 @@ class Plan:
     training: dict[str, Any] | None = None
     stream: Path | None = None
 
+    def arrays(self) -> list[Path]:
+        """All weights and biases."""
+        return [p for layer in self.layers for p in (layer.weights, layer.biases) if p is not None]
+
     def describe(self) -> str:
         """Say in words what was found."""
         names = [layer.activation for layer in self.layers]
@@ -77,6 +81,13 @@ class Plan:
         if self.training["updates_per_batch"] > 1:
             extras.append(f"{self.training['updates_per_batch']} updates per batch")
         return ", ".join([f"SGD, {words}", depth, *extras])
+
+
+def collect(trace: Trace, scope: Scope) -> tuple[dict[Path, Node], dict[Path, Value], dict[Path, Path]]:
+    """Return what outlives an iteration: arrays that are updated, numbers that grow, places that get a new array."""
+    recogniser = _Recogniser(trace, scope)
+    recogniser.collect()
+    return recogniser.finals, recogniser.counts, recogniser.rebound
 
 
 def recognise(trace: Trace, scope: Scope) -> Plan:
@@ -100,7 +111,7 @@ class _Recogniser:
         self.rebound: dict[Path, Path] = {}
 
     def plan(self) -> Plan:
-        self._collect()
+        self.collect()
         roots = [*self.finals.values(), *(v.node for v in self.counts.values() if v.node is not None)]
         if not roots:
             raise Refused("the loop changes nothing that is known")
@@ -114,7 +125,8 @@ class _Recogniser:
 
     # What outlives the iteration
 
-    def _collect(self) -> None:
+    def collect(self) -> None:
+        """Sort what the iteration leaves behind."""
         owners = {id(value): value for value in self.trace.arrays.values()}
         for value in owners.values():
             if value.version:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from fastmnist.accel.interpret import Interpreter, Trace, Value
 from fastmnist.accel.program import MISSING, Functions, Path, Refused, Scope
-from fastmnist.accel.recognise import Counter, Rows, recognise
+from fastmnist.accel.recognise import Counter, Plan, Rows, recognise
+from fastmnist.accel.repeat import Repetition, recognise_repetition
 
 _TOLERANCE = 1e-9
 _PLAIN = (int, float, str, bool, type(None), range, np.generic)
@@ -46,7 +47,7 @@ class Replacement:
         self.verified = False
         self._items = (items.start, items.step)
         trace = _trace(loop, scope, functions, items)
-        self.plan = recognise(trace, scope)
+        self.plan = _plan(trace, scope)
         carried = {counter.path for counter in self.plan.counters}
         self._guards = {
             path: _fingerprint(value, path in carried) for path, value in trace.reads.items()
@@ -55,9 +56,15 @@ class Replacement:
         self._aliases = self._alias_pattern(scope)
         self._length = len(items)
         self._start: _State | None = None
-        layers = self.plan.layers
-        self._weights = [layer.weights for layer in layers]
-        self._biases = [layer.biases for layer in layers if layer.biases is not None]
+        self._trained: list[Path] = []  # the arrays that the loop changes
+        self._data: list[Rows] = []
+        if isinstance(self.plan, Repetition):
+            self._trained = list(self.plan.steps)
+            self._data = [rows for pair in self.plan.matches.values() for rows in pair]
+        else:
+            if self.plan.training is not None:
+                self._trained = self.plan.arrays()
+            self._data = [r for r in (self.plan.images, self.plan.targets, self.plan.labels) if r is not None]
 
     def fits(self, scope: Scope, items: range) -> bool:
         """Whether all that the recognition relied on is as it was."""
@@ -82,18 +89,17 @@ class Replacement:
             If the arrays overlap, or the data are too short.
         """
         plan = self.plan
-        if plan.training is not None:
-            arrays = {id(a): a for a in map(scope.resolve, self._arrays)}
-            for path in (*self._weights, *self._biases):
-                array = scope.resolve(path)
-                if not array.flags.writeable:
-                    raise Refused(f"{path[-1]!r} is read-only")
-                if any(np.may_share_memory(array, a) for a in arrays.values() if a is not array):
-                    raise Refused(f"{path[-1]!r} shares its memory with another array")
-        for rows in (plan.images, plan.targets, plan.labels):
-            if rows is not None and rows.start + rows.count * (n - 1) > len(_source(scope, rows)):
+        arrays = {id(a): a for a in map(scope.resolve, self._arrays)}
+        for path in self._trained:
+            array = scope.resolve(path)
+            if not array.flags.writeable:
+                raise Refused(f"{path[-1]!r} is read-only")
+            if any(np.may_share_memory(array, a) for a in arrays.values() if a is not array):
+                raise Refused(f"{path[-1]!r} shares its memory with another array")
+        for rows in self._data:
+            if rows.start + rows.count * (n - 1) > len(_source(scope, rows)):
                 raise Refused("the loop goes beyond the end of the data")
-        if plan.labels is not None:
+        if isinstance(plan, Plan) and plan.labels is not None:
             truth = _some(scope, plan.targets, 0, n - 1)
             if not np.array_equal(np.argmax(truth, axis=1), _some(scope, plan.labels, 0, n - 1)):
                 raise Refused("predictions are compared with other labels than those trained on")
@@ -161,11 +167,10 @@ class Replacement:
 
     def _state(self, scope: Scope) -> _State:
         """Copies of all that the loop changes."""
-        training = self.plan.training
-        paths = (*self._weights, *self._biases)
-        where = {self._place_of(path): path for path in paths} if training is not None else {}
+        where = {self._place_of(path): path for path in self._trained}
         stream = None
-        if training is not None and training["dropout"]:
+        if self._draws():
+            assert isinstance(self.plan, Plan)
             stream = _stream(scope, self.plan.stream)
             stream = stream.bit_generator.state if isinstance(stream, np.random.Generator) else stream.get_state(False)
         return _State(
@@ -174,12 +179,16 @@ class Replacement:
             stream,
         )
 
+    def _draws(self) -> bool:
+        plan = self.plan
+        return isinstance(plan, Plan) and plan.training is not None and plan.training["dropout"] > 0
+
     def _place_of(self, path: Path) -> Path:
         """Where the array first found at `path` is now: a place that was bound anew holds a new array."""
         return next((place for place, source in self.plan.rebound.items() if source == path), path)
 
     def _set_stream(self, scope: Scope, state: Any) -> None:
-        if state is None:
+        if state is None or not isinstance(self.plan, Plan):
             return
         stream = _stream(scope, self.plan.stream)
         if isinstance(stream, np.random.Generator):
@@ -189,30 +198,45 @@ class Replacement:
 
     def _kernel(self, scope: Scope, first: int, last: int, state: _State) -> dict[Path, Any]:
         """Train the arrays of `state`, or evaluate, and return the counters as they are afterwards."""
-        from fastmnist import scripts
-
         plan = self.plan
-        held = state.arrays if plan.training is not None else {
-            path: scope.resolve(path) for path in (*self._weights, *self._biases)
-        }
-        weights = [
-            held[layer.weights].T if layer.flipped else held[layer.weights] for layer in plan.layers
-        ]
-        biases = [held[path].reshape(-1) for path in self._biases] or None
-        images, targets = (_some(scope, rows, first, last) for rows in (plan.images, plan.targets))
-        activations = [layer.activation for layer in plan.layers]
-        network = {"activation": activations[:-1], "output": activations[-1]}
-        if plan.training is None:
-            error, correct = scripts.evaluate(images, targets, weights, biases, **network)
+        if isinstance(plan, Repetition):
+            matches = plan.advance(scope, state.arrays, first, last)
+            scores = {counter.path: (0.0, matches.get(counter.path, 0)) for counter in plan.counters}
         else:
-            stream = None if plan.stream is None else scope.resolve(plan.stream)
-            error, correct = scripts.sgd_epoch(
-                images, targets, weights, biases, **network, **plan.training, rng=stream
-            )
+            score = _train_or_evaluate(plan, scope, first, last, state.arrays)
+            scores = {counter.path: score for counter in plan.counters}
         return {
-            counter.path: _counted(counter, state.counters[counter.path], error, correct, last - first)
+            counter.path: _counted(counter, state.counters[counter.path], *scores[counter.path], last - first)
             for counter in plan.counters
         }
+
+
+def _plan(trace: Trace, scope: Scope) -> Plan | Repetition:
+    try:
+        return recognise(trace, scope)
+    except Refused as refusal:
+        try:
+            return recognise_repetition(trace, scope)
+        except Refused:
+            raise refusal from None
+
+
+def _train_or_evaluate(
+    plan: Plan, scope: Scope, first: int, last: int, trained: dict[Path, NDArray[Any]]
+) -> tuple[float, int]:
+    """Call the kernels; `trained` are the arrays to train, none for an evaluation."""
+    from fastmnist import scripts
+
+    held = trained or {path: scope.resolve(path) for path in plan.arrays()}
+    weights = [held[layer.weights].T if layer.flipped else held[layer.weights] for layer in plan.layers]
+    biases = [held[layer.biases].reshape(-1) for layer in plan.layers if layer.biases is not None] or None
+    images, targets = (_some(scope, rows, first, last) for rows in (plan.images, plan.targets))
+    activations = [layer.activation for layer in plan.layers]
+    network: dict[str, Any] = {"activation": activations[:-1], "output": activations[-1]}
+    if plan.training is None:
+        return scripts.evaluate(images, targets, weights, biases, **network)
+    stream = None if plan.stream is None else scope.resolve(plan.stream)
+    return scripts.sgd_epoch(images, targets, weights, biases, **network, **plan.training, rng=stream)
 
 
 def _counted(counter: Counter, value: Any, error: float, correct: int, n: int) -> Any:
@@ -224,7 +248,14 @@ def _counted(counter: Counter, value: Any, error: float, correct: int, n: int) -
 def _trace(loop: ast.For, scope: Scope, functions: Functions, items: range) -> Trace:
     """Interpret one iteration, until it is known which numbers change from one to the next."""
     assert isinstance(loop.target, ast.Name)
-    carried: set[Path] = set()
+    # A guess that saves a second interpretation; what is missing here is found by the first.
+    carried: set[Path] = {
+        ("name", node.target.id)
+        for node in ast.walk(loop)
+        if isinstance(node, ast.AugAssign)
+        and isinstance(node.target, ast.Name)
+        and type(scope.resolve(("name", node.target.id))) in (int, float, np.float64, np.int64)
+    }
     while True:
         interpreter = Interpreter(scope, functions, carried, len(items) - 1)
         index = Value(items.start, affine=(items.step, items.start))
