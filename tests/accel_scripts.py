@@ -48,7 +48,9 @@ DROPOUT = PER_SAMPLE.replace(
     "        layer_2 = np.dot(layer_1, weights_1_2)\n        error",
 ).replace("        weights_1_2 -=", "        layer_1_delta *= dropout_mask\n        weights_1_2 -=")
 
-MINI_BATCH = DROPOUT.replace("alpha, iterations, hidden = (0.05, 3, 7)", "alpha, iterations, hidden, batch_size = (0.01, 3, 7, 5)")
+MINI_BATCH = DROPOUT.replace(
+    "alpha, iterations, hidden = (0.05, 3, 7)", "alpha, iterations, hidden, batch_size = (0.01, 3, 7, 5)"
+)
 MINI_BATCH = MINI_BATCH.replace(
     "    for i in range(len(images)):\n        layer_0 = images[i:i+1]",
     "    for i in range(int(len(images) / batch_size)):\n"
@@ -70,10 +72,13 @@ REPEATED = (
     + _after
 )
 MINI_BATCH = (
-    _before.replace("labels[i:i+1]", "labels[batch_start:batch_end]")
-    + "        for k in range(batch_size):\n"
+    _before.replace("labels[i:i+1]", "labels[batch_start:batch_end]") + "        for k in range(batch_size):\n"
     "            correct_cnt += int(np.argmax(layer_2[k:k+1]) == np.argmax(labels[batch_start+k:batch_start+k+1]))\n"
-    + "\n".join(_body.replace("layer_2 - labels[batch_start:batch_end]", "(layer_2 - labels[batch_start:batch_end]) / batch_size").splitlines()[1:])
+    + "\n".join(
+        _body.replace(
+            "layer_2 - labels[batch_start:batch_end]", "(layer_2 - labels[batch_start:batch_end]) / batch_size"
+        ).splitlines()[1:]
+    )
     + "\n    test_error = 0.0"
     + _after
 )
@@ -144,11 +149,13 @@ print(train(weights_0_1, weights_1_2))
 """
 )
 FUNCTIONS = FUNCTIONS.replace("        b2[:] -= 0 * 1\n", "")
-BIASED = FUNCTIONS.replace(
-    "        w1 -= alpha * (x.T @ dh)\n",
-    "        w1 -= alpha * (x.T @ dh)\n        db2 = dy\n        upper_b -= alpha * db2\n        lower_b -= alpha * dh.sum(axis=0)\n",
-).replace("def train(w1, w2):", "def train(w1, w2, lower_b, upper_b):").replace(
-    "train(weights_0_1, weights_1_2)", "train(weights_0_1, weights_1_2, b1, b2)"
+BIASED = (
+    FUNCTIONS.replace(
+        "        w1 -= alpha * (x.T @ dh)\n",
+        "        w1 -= alpha * (x.T @ dh)\n        db2 = dy\n        upper_b -= alpha * db2\n        lower_b -= alpha * dh.sum(axis=0)\n",
+    )
+    .replace("def train(w1, w2):", "def train(w1, w2, lower_b, upper_b):")
+    .replace("train(weights_0_1, weights_1_2)", "train(weights_0_1, weights_1_2, b1, b2)")
 )
 
 CLASS = (

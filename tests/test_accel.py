@@ -12,7 +12,6 @@ import time
 import types
 from pathlib import Path
 
-import accel_scripts as scripts
 import numpy as np
 import pytest
 from accel_scripts import BIASED, CLASS, COLUMNS, DATA, DEEP, DROPOUT, MINI_BATCH, PER_SAMPLE, REPEATED, TANH, changed
@@ -122,7 +121,9 @@ STYLES = {
         2,
     ),
     "matrix products as @": (
-        changed(PER_SAMPLE, ("np.dot(layer_0, weights_0_1)", "layer_0 @ weights_0_1"), ("layer_1.T.dot(", "layer_1.T @ (")),
+        changed(
+            PER_SAMPLE, ("np.dot(layer_0, weights_0_1)", "layer_0 @ weights_0_1"), ("layer_1.T.dot(", "layer_1.T @ (")
+        ),
         2,
     ),
     "new arrays of weights": (
@@ -152,7 +153,11 @@ STYLES = {
     "a helper for the forward pass": (
         changed(
             PER_SAMPLE,
-            (DERIVATIVE, DERIVATIVE + "def forward(x, w):\n    '''Doc.'''\n    h = relu(x.dot(w))\n    return h, h.dot(weights_1_2)\n"),
+            (
+                DERIVATIVE,
+                DERIVATIVE
+                + "def forward(x, w):\n    '''Doc.'''\n    h = relu(x.dot(w))\n    return h, h.dot(weights_1_2)\n",
+            ),
             (
                 "        layer_1 = relu(np.dot(layer_0, weights_0_1))\n        layer_2 = np.dot(layer_1, weights_1_2)\n        error",
                 "        layer_1, layer_2 = forward(layer_0, weights_0_1)\n        error",
@@ -173,13 +178,24 @@ STYLES = {
         ),
         2,
     ),
-    "the true gradient of dropout": (changed(DROPOUT, ("layer_1_delta *= dropout_mask", "layer_1_delta *= dropout_mask * 2")), 2),
+    "the true gradient of dropout": (
+        changed(DROPOUT, ("layer_1_delta *= dropout_mask", "layer_1_delta *= dropout_mask * 2")),
+        2,
+    ),
     "a RandomState of its own": (
-        changed(DROPOUT, ("np.random.randint(2, size", "state.randint(0, 2, size"), ("alpha,", "state = np.random.RandomState(7)\nalpha,")),
+        changed(
+            DROPOUT,
+            ("np.random.randint(2, size", "state.randint(0, 2, size"),
+            ("alpha,", "state = np.random.RandomState(7)\nalpha,"),
+        ),
         2,
     ),
     "Generator.integers": (
-        changed(DROPOUT, ("np.random.randint(2, size", "rng.integers(0, 2, size"), ("alpha,", "rng = np.random.default_rng(7)\nalpha,")),
+        changed(
+            DROPOUT,
+            ("np.random.randint(2, size", "rng.integers(0, 2, size"),
+            ("alpha,", "rng = np.random.default_rng(7)\nalpha,"),
+        ),
         2,
     ),
     "batches by range": (
@@ -201,7 +217,10 @@ STYLES = {
         ),
         2,
     ),
-    "divided by the square of the batch size": (changed(MINI_BATCH, (") / batch_size\n", ") / (batch_size ** 2)\n")), 2),
+    "divided by the square of the batch size": (
+        changed(MINI_BATCH, (") / batch_size\n", ") / (batch_size ** 2)\n")),
+        2,
+    ),
     "evaluation every second epoch": (
         changed(PER_SAMPLE, ("    test_error = 0.0", "    if j % 2: continue\n    test_error = 0.0")),
         2,
@@ -218,48 +237,117 @@ def test_styles_that_are_replaced(style):
 
 
 NEAR_MISSES = {
-    "a slice that is one too long": (changed(PER_SAMPLE, ("layer_0 = images[i:i+1]", "layer_0 = images[i:i+2].mean(axis=0, keepdims=True)")), None),
-    "rows that overlap": (changed(MINI_BATCH, ("((i + 1) * batch_size)", "((i + 1) * batch_size + 1)"), ("range(int(len(images) / batch_size))", "range(10)"), ("/ batch_size\n", "/ (batch_size + 1)\n")), "do not follow"),
-    "the label of another sample": (changed(PER_SAMPLE, ("layer_2_delta = layer_2 - labels[i:i+1]", "layer_2_delta = layer_2 - labels[i-1:i] if i else layer_2")), None),
-    "labels one to the left": (changed(PER_SAMPLE, ("layer_2 - labels[i:i+1]\n", "layer_2 - labels[59-i:60-i]\n")), None),
+    "a slice that is one too long": (
+        changed(PER_SAMPLE, ("layer_0 = images[i:i+1]", "layer_0 = images[i:i+2].mean(axis=0, keepdims=True)")),
+        None,
+    ),
+    "rows that overlap": (
+        changed(
+            MINI_BATCH,
+            ("((i + 1) * batch_size)", "((i + 1) * batch_size + 1)"),
+            ("range(int(len(images) / batch_size))", "range(10)"),
+            ("/ batch_size\n", "/ (batch_size + 1)\n"),
+        ),
+        "do not follow",
+    ),
+    "the label of another sample": (
+        changed(
+            PER_SAMPLE,
+            ("layer_2_delta = layer_2 - labels[i:i+1]", "layer_2_delta = layer_2 - labels[i-1:i] if i else layer_2"),
+        ),
+        None,
+    ),
+    "labels one to the left": (
+        changed(PER_SAMPLE, ("layer_2 - labels[i:i+1]\n", "layer_2 - labels[59-i:60-i]\n")),
+        None,
+    ),
     "every second sample": (changed(PER_SAMPLE, ("range(len(images))", "range(0, len(images), 2)")), "do not follow"),
-    "weights used for something else": (changed(PER_SAMPLE, (COUNT, COUNT + "        correct_cnt += weights_0_1[0, 0] > 0.1\n")), None),
+    "weights used for something else": (
+        changed(PER_SAMPLE, (COUNT, COUNT + "        correct_cnt += weights_0_1[0, 0] > 0.1\n")),
+        None,
+    ),
     "a break": (changed(PER_SAMPLE, (COUNT, COUNT + "        if correct_cnt > 12: break\n")), "break"),
-    "labels shuffled midway": (changed(PER_SAMPLE, (COUNT, COUNT + "        if i == 30: np.random.shuffle(labels)\n")), None),
+    "labels shuffled midway": (
+        changed(PER_SAMPLE, (COUNT, COUNT + "        if i == 30: np.random.shuffle(labels)\n")),
+        None,
+    ),
     "momentum": (
-        changed(PER_SAMPLE, (LOWER, "        v = 0.9 * v - alpha * layer_0.T.dot(layer_1_delta)\n        weights_0_1 += v\n"), ("    error, correct_cnt = (0.0, 0)\n", "    error, correct_cnt, v = 0.0, 0, np.zeros((20, 7))\n")),
+        changed(
+            PER_SAMPLE,
+            (LOWER, "        v = 0.9 * v - alpha * layer_0.T.dot(layer_1_delta)\n        weights_0_1 += v\n"),
+            ("    error, correct_cnt = (0.0, 0)\n", "    error, correct_cnt, v = 0.0, 0, np.zeros((20, 7))\n"),
+        ),
         None,
     ),
     "print in the loop": (changed(PER_SAMPLE, (COUNT, COUNT + "        if i == 17: print(error)\n")), "print"),
     "write in the loop": (changed(PER_SAMPLE, (COUNT, COUNT + "        sys.stdout.write(str(i))\n")), None),
-    "a mask used for ever": (changed(DROPOUT, ("        dropout_mask = np.random.randint(2, size=layer_1.shape)\n", ""), ("alpha,", "dropout_mask = np.random.randint(2, size=(1, 7))\nalpha,")), None),
+    "a mask used for ever": (
+        changed(
+            DROPOUT,
+            ("        dropout_mask = np.random.randint(2, size=layer_1.shape)\n", ""),
+            ("alpha,", "dropout_mask = np.random.randint(2, size=(1, 7))\nalpha,"),
+        ),
+        None,
+    ),
     "a mask for the deltas alone": (changed(DROPOUT, ("        layer_1 *= dropout_mask * 2\n", "")), None),
     "a mask for the values alone, of tanh": (changed(TANH, ("        layer_1_delta *= dropout_mask\n", "")), None),
     "dropout that is not scaled": (changed(DROPOUT, ("dropout_mask * 2", "dropout_mask")), None),
-    "another draw in between": (changed(DROPOUT, (COUNT, COUNT + "        noise = np.random.random((1, 7))\n")), "random draws"),
+    "another draw in between": (
+        changed(DROPOUT, (COUNT, COUNT + "        noise = np.random.random((1, 7))\n")),
+        "random draws",
+    ),
     "a learning rate that falls": (changed(PER_SAMPLE, (COUNT, COUNT + "        alpha *= 0.99\n")), None),
     "two learning rates": (changed(PER_SAMPLE, (LOWER, LOWER.replace("alpha", "0.5 * alpha"))), "not the gradient"),
     "deltas from updated weights": (changed(PER_SAMPLE, (DELTAS, ""), (UPPER, UPPER + DELTAS)), "not the gradient"),
     "a transpose too many": (
-        changed(PER_SAMPLE, ("hidden = (0.05, 3, 7)", "hidden = (0.05, 3, 4)"), ("layer_2_delta.dot(weights_1_2.T)", "layer_2_delta.dot(weights_1_2)")),
+        changed(
+            PER_SAMPLE,
+            ("hidden = (0.05, 3, 7)", "hidden = (0.05, 3, 4)"),
+            ("layer_2_delta.dot(weights_1_2.T)", "layer_2_delta.dot(weights_1_2)"),
+        ),
         "not the gradient",
     ),
     "one layer only": (changed(PER_SAMPLE, (LOWER, "")), "not updated"),
     "weight decay": (changed(PER_SAMPLE, (LOWER, LOWER + "        weights_0_1 *= 0.999\n")), "not the gradient"),
     "the wrong sign": (changed(PER_SAMPLE, ("weights_0_1 -=", "weights_0_1 +=")), None),
-    "absolute errors": (changed(PER_SAMPLE, ("np.sum((layer_2 - labels[i:i+1]) ** 2)", "np.sum(np.abs(layer_2 - labels[i:i+1]))")), "counts something"),
+    "absolute errors": (
+        changed(PER_SAMPLE, ("np.sum((layer_2 - labels[i:i+1]) ** 2)", "np.sum(np.abs(layer_2 - labels[i:i+1]))")),
+        "counts something",
+    ),
     "a hinge": (changed(PER_SAMPLE, ("(x > 0) * x", "(x > 0.1) * x")), None),
     "a leaky slope": (changed(PER_SAMPLE, ("(x > 0) * x", "np.where(x > 0, x, 0.1 * x)")), None),
-    "the slope at exactly zero": (changed(PER_SAMPLE, ("relu2deriv(layer_1)", "relu2deriv(np.dot(layer_0, weights_0_1))")), "not the gradient"),
-    "float32": (changed(PER_SAMPLE, ("alpha,", "weights_0_1 = None\nimages = images.astype(np.float32)\nalpha,")), None),
+    "the slope at exactly zero": (
+        changed(PER_SAMPLE, ("relu2deriv(layer_1)", "relu2deriv(np.dot(layer_0, weights_0_1))")),
+        "not the gradient",
+    ),
+    "float32": (
+        changed(PER_SAMPLE, ("alpha,", "weights_0_1 = None\nimages = images.astype(np.float32)\nalpha,")),
+        None,
+    ),
     "weights that share their memory": (
-        changed(PER_SAMPLE, ("weights_1_2 = 0.2 * np.random.random((hidden, 4)) - 0.1", "weights_1_2 = weights_0_1[:7, :4]")),
+        changed(
+            PER_SAMPLE, ("weights_1_2 = 0.2 * np.random.random((hidden, 4)) - 0.1", "weights_1_2 = weights_0_1[:7, :4]")
+        ),
         "shares its memory",
     ),
-    "a history of weights": (changed(PER_SAMPLE, (UPPER, UPPER + "        history.append(weights_1_2.sum())\n"), ("alpha,", "history = []\nalpha,")), None),
+    "a history of weights": (
+        changed(
+            PER_SAMPLE,
+            (UPPER, UPPER + "        history.append(weights_1_2.sum())\n"),
+            ("alpha,", "history = []\nalpha,"),
+        ),
+        None,
+    ),
     "the number of the sample": (changed(PER_SAMPLE, ("error +=", "error += i *")), None),
     "a softmax over the whole batch": (changed(TANH, ("np.sum(temp, axis=1, keepdims=True)", "np.sum(temp)")), None),
-    "a dot of another kind": (changed(PER_SAMPLE, (RELU, "np_dot = np.dot\nclass np2:\n    dot = staticmethod(lambda a, b: np_dot(a, b) * 1.01)\n" + RELU), ("np.dot(layer_0", "np2.dot(layer_0")), None),
+    "a dot of another kind": (
+        changed(
+            PER_SAMPLE,
+            (RELU, "np_dot = np.dot\nclass np2:\n    dot = staticmethod(lambda a, b: np_dot(a, b) * 1.01)\n" + RELU),
+            ("np.dot(layer_0", "np2.dot(layer_0"),
+        ),
+        None,
+    ),
 }
 
 
@@ -275,13 +363,21 @@ def test_near_misses_run_as_written(miss):
 
 
 def test_a_changed_helper_is_noticed():
-    program = changed(PER_SAMPLE, ("    error, correct_cnt", "    if j == 1: relu = lambda x: np.tanh(x)\n    error, correct_cnt"))
+    program = changed(
+        PER_SAMPLE, ("    error, correct_cnt", "    if j == 1: relu = lambda x: np.tanh(x)\n    error, correct_cnt")
+    )
     replaced, _ = run_both(program)
     assert [r.entries for r in replaced] == [1, 3]
 
 
 def test_a_patched_numpy_is_noticed():
-    program = changed(PER_SAMPLE, ("    error, correct_cnt", "    if j == 1: images = images[:30]\n    if j == 2: alpha = 0.01\n    error, correct_cnt"))
+    program = changed(
+        PER_SAMPLE,
+        (
+            "    error, correct_cnt",
+            "    if j == 1: images = images[:30]\n    if j == 2: alpha = 0.01\n    error, correct_cnt",
+        ),
+    )
     replaced, _ = run_both(program)
     assert [r.entries for r in replaced] == [3, 3]
 
@@ -294,3 +390,162 @@ def test_verification_catches_a_wrong_plan(monkeypatch):
     replaced, records = run_both(PER_SAMPLE.split("    test_error")[0], exact=True)
     assert not replaced
     assert any("differs by" in r.refusal for r in records)
+
+
+def test_a_repeated_update_is_collapsed_in_the_last_iteration():
+    _, records = run_both(REPEATED.replace("batch_size = (0.01, 3, 7, 5)", "batch_size = (0.01, 3, 7, 10)"))
+    assert [bool(r.entries) for r in records if r.loop.multiplies and not r.loop.refused] == [True, True, True]
+
+
+# The command line
+
+
+def run(*arguments, code=None, **options):
+    options = {"capture_output": True, "text": True, "timeout": 300, **options}
+    return subprocess.run([sys.executable, *arguments], check=False, **options)
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def write(text, name="script.py"):
+        Path(name).write_text(text, encoding="utf-8")
+        return name
+
+    return write
+
+
+def test_run_reports_on_stderr(script):
+    path = script(PER_SAMPLE)
+    plain, quiet = run(path), run("-m", "fastmnist", "run", path)
+    assert_same_numbers(quiet.stdout, plain.stdout)
+    assert re.fullmatch(r"\[fastmnist\] 2 loops accelerated \(lines 14, 26\), about \S+ s saved\n", quiet.stderr)
+    assert Path(path).read_text(encoding="utf-8") == PER_SAMPLE
+
+    loud = run("-m", "fastmnist", "run", "-v", "--explain", "--verify", "--profile", "--strict", path)
+    assert loud.returncode == 0
+    assert loud.stderr.startswith("[fastmnist] script.py:12: runs as written: a call of print()")
+    assert "script.py:14: will be replaced if" in loud.stderr
+    assert "script.py:14: accelerated: SGD, one sample at a time, 2 layers (relu, linear)" in loud.stderr
+    assert "script.py:14: 20 iterations both ways: largest difference" in loud.stderr
+    assert "as written  what" in loud.stderr
+
+
+def test_run_says_why_not_and_strict_is_an_error(script):
+    path = script(changed(PER_SAMPLE.split("    test_error")[0], (LOWER, LOWER.replace("alpha", "0.5 * alpha"))))
+    reason = "script.py:14: runs as written: the weights' update is not the gradient of this network (line 23)"
+    result = run("-m", "fastmnist", "run", "-v", path)
+    assert result.returncode == 0
+    assert reason in result.stderr
+    result = run("-m", "fastmnist", "run", "--strict", path)
+    assert result.returncode == 3
+    assert f"--strict: {reason}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import sys; print(sys.argv, __name__, __file__, sys.path[0], __doc__)",
+        "'''Doc.'''\nimport sys\nprint(sorted(globals()), __doc__); sys.exit(7)",
+        "raise SystemExit('a message')",
+        "import sys\nprint(sys.stdin.read())\nsys.exit()",
+        "def f(x):\n    return 1 / x\n\nfor i in range(9, -1, -1):\n    y = f(i)\n",
+        "import numpy as np\nw = np.ones((2, 2))\nfor i in range(10):\n    w = w.dot(np.ones((2, 2 + i)))\n",
+        "x = = 1\n",
+        "import warnings\nwarnings.warn('careful', DeprecationWarning)\n",
+    ],
+)
+def test_run_is_like_python(script, text):
+    path = script(text)
+    theirs = run(path, "-v", "--x", "1", input="typed")
+    ours = run("-m", "fastmnist", "run", path, "-v", "--x", "1", input="typed")
+    assert ours.returncode == theirs.returncode
+    assert ours.stdout == theirs.stdout
+    assert ours.stderr.replace("[fastmnist] no loop was accelerated; -v says why\n", "") == theirs.stderr
+
+
+def test_run_module_and_code(script):
+    script("import sys\nprint(sys.argv[1:], __name__, __spec__.name, sys.path[0])\n", "some_module.py")
+    for arguments in (["-m", "some_module", "-a"], ["-c", "import sys; print(sys.argv, sys.path[0])", "-b", "c"]):
+        assert run("-m", "fastmnist", "run", *arguments).stdout == run(*arguments).stdout
+
+
+def test_run_without_a_script(script):
+    result = run("-m", "fastmnist", "run")
+    assert result.returncode == 2
+    assert "a script is wanted" in result.stderr
+    result = run("-m", "fastmnist", "run", "missing.py")
+    assert result.returncode == 2
+    assert "can't open file 'missing.py': [Errno 2]" in result.stderr
+
+
+def test_run_stops_on_ctrl_c(script):
+    path = script("import time\nprint('ready', flush=True)\ntime.sleep(60)\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastmnist", "run", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.endswith("    time.sleep(60)\nKeyboardInterrupt\n")
+
+
+def test_run_costs_little_where_nothing_is_accelerated(script):
+    path = script("import numpy as np\nx = np.ones(3)\nfor i in range(10):\n    x = np.dot(x, np.eye(3))\n")
+
+    def seconds(*arguments):
+        started = time.perf_counter()
+        assert run(*arguments).returncode == 0
+        return time.perf_counter() - started
+
+    plain = min(seconds(path) for _ in range(3))
+    assert min(seconds("-m", "fastmnist", "run", path) for _ in range(3)) - plain < 0.3
+    loaded = run("-m", "fastmnist", "run", "-c", "import sys; print('numba' in sys.modules, 'numpy' in sys.modules)")
+    assert loaded.stdout == "False False\n"
+
+
+@pytest.mark.parametrize("name", ["keras", "tensorflow.keras"])
+def test_run_serves_mnist_without_keras(script, tmp_path, name):
+    from fastmnist import data
+
+    (x_train, y_train), (x_test, y_test) = data.load_data("synthetic", n_train=30, n_test=20)
+    np.savez(tmp_path / "digits.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    path = script(f"from {name}.datasets import mnist\n(x, y), _ = mnist.load_data()\nprint(x.shape, x.sum(), y[:5])\n")
+    environment = os.environ | {"FASTMNIST_MNIST": str(tmp_path / "digits.npz")}
+    result = run("-m", "fastmnist", "run", path, env=environment)
+    assert result.stdout == f"{x_train.shape} {x_train.sum()} {y_train[:5]}\n", result.stderr
+
+
+def test_run_leaves_the_rest_of_keras_to_keras(script):
+    pytest.importorskip("fastmnist")
+    if run("-c", "import keras").returncode == 0:
+        pytest.skip("Keras is installed")
+    result = run("-m", "fastmnist", "run", script("from keras.models import Sequential\n"))
+    assert result.returncode == 1
+    assert "keras.models needs Keras, which cannot be imported here" in result.stderr
+
+
+@pytest.mark.slow
+def test_the_original_program(mnist, script):
+    (x_train, y_train), (x_test, y_test) = mnist
+    np.savez("mnist.npz", x_train=x_train[:2000], y_train=y_train[:2000], x_test=x_test[:500], y_test=y_test[:500])
+    names = "(x_train, y_train), (x_test, y_test) = mnist.load_data()\n"
+    head = "from keras.datasets import mnist\n" + names
+    body = head + (
+        "images = x_train.reshape(len(x_train), 784) / 255\nlabels = np.eye(10)[y_train]\n"
+        "test_images, test_labels = x_test.reshape(len(x_test), 784) / 255, np.eye(10)[y_test]\n"
+        "alpha, iterations, hidden = 0.005, 5, 40\n"
+        "weights_0_1 = 0.2 * np.random.random((784, hidden)) - 0.1\n"
+        "weights_1_2 = 0.2 * np.random.random((hidden, 10)) - 0.1\n"
+    )
+    text = "import sys, numpy as np\nnp.random.seed(1)\n" + body + PER_SAMPLE[len(DATA) :]
+    direct = text.replace(
+        head,
+        "_f = np.load('mnist.npz')\nx_train, y_train, x_test, y_test = (_f[n] for n in ('x_train', 'y_train', 'x_test', 'y_test'))\n",
+    )
+    plain = run(script(direct, "direct.py"))
+    ours = run("-m", "fastmnist", "run", script(text), env=os.environ | {"FASTMNIST_MNIST": "mnist.npz"})
+    assert "2 loops accelerated" in ours.stderr
+    assert_same_numbers(ours.stdout, plain.stdout)

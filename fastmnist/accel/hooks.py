@@ -58,7 +58,7 @@ class _Run:
     tail: Iterable[Any] = ()
 
     def timed(self) -> Iterator[Any]:
-        """The first iterations, with the time at each."""
+        """Yield the first iterations, and note the time at each."""
         for item in self.items[: self.head]:
             self.stamps.append(time.perf_counter())
             yield item
@@ -80,34 +80,37 @@ class Hooks:
         Takes the lines of a verbose report: level, text.
     """
 
-    def __init__(
-        self, loops: list[Loop], functions: Functions, verify: int, say: Callable[[int, str], None]
-    ) -> None:
+    def __init__(self, loops: list[Loop], functions: Functions, verify: int, say: Callable[[int, str], None]) -> None:
         self.records = [Record(loop) for loop in loops]
         self._functions = functions
         self._verify = verify
         self._say = say
         self._runs: dict[tuple[int, int], _Run] = {}
         self._known: dict[int, Replacement] = {}
+        self._as_written: set[int] = set()  # loops within iterations that are timed and compared
 
     def first(self, number: int, items: Any) -> Iterable[Any]:
         """Return what the program's own loop is to run before the kernel: everything, if it is to do it all."""
         record = self.records[number]
+        if number in self._as_written:
+            return items
         if type(items) is not range or len(items) < _SHORTEST or record.in_a_row >= _GIVE_UP:
             if type(items) is not range and not record.refusal:
                 record.refusal, record.refusal_line = f"a loop over a {type(items).__name__}", record.loop.line
-            return items  # type: ignore[no-any-return]
+            return items
         frame = sys._getframe(1)
         self._runs.pop((number, id(frame)), None)
         try:
             run = self._prepare(record, items, frame)
         except Refused as refusal:
             self._refuse(record, refusal.reason, refusal.line)
-            return items  # type: ignore[no-any-return]
+            return items
         except Exception as error:  # whatever goes wrong here, the program itself may well go on
             self._refuse(record, f"it could not be analysed ({type(error).__name__}: {error})", 0)
-            return items  # type: ignore[no-any-return]
+            return items
         self._runs[number, id(frame)] = run
+        if run.head:
+            self._as_written |= {loop.number for loop in record.loop.inside}
         return run.timed() if run.head else ()
 
     def middle(self, number: int) -> None:
@@ -117,6 +120,7 @@ class Hooks:
         if run is None:
             return
         record, replacement = run.record, run.replacement
+        self._as_written -= {loop.number for loop in record.loop.inside}
         scope = _scope(frame)
         run.tail = run.items[run.head :]
         try:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import ast
 import operator
 import types
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from fastmnist.accel.algebra import Algebra, Node, Shape
+from fastmnist.accel.algebra import Algebra, Node
 from fastmnist.accel.program import MISSING, Functions, Path, Refused, Scope
+from fastmnist.accel.values import Trace, Value, logical
 
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -53,63 +53,9 @@ _STEPS = 60_000  # statements of one iteration, unrolled, beyond which analysing
 _DEPTH = 20  # calls within calls
 
 
-@dataclass(eq=False, slots=True)
-class Value:
-    """What a name stands for while the iteration is interpreted.
-
-    `now` is the value in this iteration. `node` is its expression, None where it is a plain object and the same in each
-    iteration. `affine` (slope, start): an int, slope times the number of the iteration plus start. `items`: a tuple or
-    list made in the loop. A view has a `base` and remembers which `version` of it was seen.
-    """
-
-    now: Any
-    node: Node | None = None
-    affine: tuple[int, int] | None = None
-    items: list[Value] | None = None
-    path: Path | None = None
-    base: Value | None = None
-    version: int = 0
-    seen: int = 0
-
-    @property
-    def fixed(self) -> bool:
-        """Whether this is a plain object, the same in each iteration."""
-        return self.node is None and self.affine is None and self.items is None
-
-
-@dataclass
-class Draw:
-    """One dropout mask: which stream it is drawn from, and how."""
-
-    stream: Path | None  # None: NumPy's global legacy stream
-    kind: str
-    rate: float = 0.5
-
-
-@dataclass
-class Trace:
-    """What one iteration does: reads it relies on, and everything it leaves behind."""
-
-    algebra: Algebra
-    reads: dict[Path, Any] = field(default_factory=dict)
-    bindings: dict[Path, Value] = field(default_factory=dict)
-    arrays: dict[int, Value] = field(default_factory=dict)
-    draws: list[Draw] = field(default_factory=list)
-    draw_of: dict[Node, int] = field(default_factory=dict)
-    lines: dict[Path, int] = field(default_factory=dict)
-
-
 class _Return(Exception):
     def __init__(self, value: Value) -> None:
         self.value = value
-
-
-def logical(value: Any) -> Shape:
-    """Return the shape of a value as a matrix."""
-    shape = np.shape(value)
-    if len(shape) > 2:
-        raise Refused(f"an array of {len(shape)} dimensions")
-    return (1, 1) if not shape else (1, shape[0]) if len(shape) == 1 else (shape[0], shape[1])
 
 
 class Interpreter:
@@ -158,6 +104,7 @@ class Interpreter:
                 raise
 
     def statement(self, node: ast.stmt) -> None:
+        """Interpret one statement."""
         match node:
             case ast.Assign(targets=targets, value=value):
                 result = self.eval(value)
@@ -204,6 +151,7 @@ class Interpreter:
         raise Refused("a branch that depends on the data")
 
     def assign(self, target: ast.expr, value: Value) -> None:
+        """Interpret an assignment."""
         match target:
             case ast.Name(id=name):
                 if len(self.frames) == 1:
@@ -235,10 +183,12 @@ class Interpreter:
                 raise Refused(f"an assignment to {ast.unparse(target)}")
 
     def bind(self, place: Path, value: Value) -> None:
+        """Note that a place outlives the iteration with this value."""
         self.trace.bindings[place] = value
         self.trace.lines[place] = self.line
 
     def augment(self, target: ast.expr, op: ast.operator, expression: ast.expr) -> None:
+        """Interpret ``target op= expression``."""
         old, other = self.eval(_load(target)), self.eval(expression)
         result = self.binary(op, old, other)
         if isinstance(old.now, np.ndarray):
@@ -289,6 +239,7 @@ class Interpreter:
         return Value(now, path=path)
 
     def name(self, name: str) -> Value:
+        """Return what a name stands for."""
         names, function = self.frames[-1]
         if name in names:
             return names[name]
@@ -301,16 +252,19 @@ class Interpreter:
 
     @staticmethod
     def plain_attributes(owner: Value) -> None:
+        """Refuse objects whose attributes may be more than they seem."""
         kind = type(owner.now)
         if owner.path is None or not owner.fixed or isinstance(owner.now, type | types.ModuleType | np.ndarray):
             raise Refused("an attribute of an object that is not understood")
-        if kind.__setattr__ is not object.__setattr__ or kind.__getattribute__ is not object.__getattribute__:
+        if any(getattr(kind, name) is not getattr(object, name) for name in ("__setattr__", "__getattribute__")):
             raise Refused(f"attributes of {kind.__name__} are not plain")
 
     def key(self, container: Any, key: Any) -> Any:
+        """Return a key of a container, counted from the front."""
         return key % len(container) if isinstance(container, list | tuple) and container else key
 
     def attribute(self, owner: Value, name: str) -> Value:
+        """Return an attribute."""
         if isinstance(owner.now, np.ndarray | np.generic) and not owner.fixed:
             if name in ("shape", "size", "ndim", "dtype"):
                 return Value(getattr(owner.now, name))
@@ -330,9 +284,10 @@ class Interpreter:
     # Expressions
 
     def eval(self, node: ast.expr) -> Value:
+        """Interpret an expression."""
         match node:
-            case ast.Constant(value=value):
-                return Value(value)
+            case ast.Constant(value=constant):
+                return Value(constant)
             case ast.Name(id=name):
                 return self.name(name)
             case ast.Attribute(value=base, attr=name):
@@ -421,6 +376,7 @@ class Interpreter:
         return Value(now, node, base=root, seen=root.version)
 
     def binary(self, op: ast.operator, x: Value, y: Value) -> Value:
+        """Interpret an arithmetic operation."""
         if x.fixed and y.fixed:
             return Value(_ARITHMETIC[type(op)](x.now, y.now))
         if x.affine is not None or y.affine is not None:
@@ -454,6 +410,7 @@ class Interpreter:
         return int(slope * (self.iterations - 1) + start)
 
     def affine(self, op: ast.operator, x: Value, y: Value) -> Value:
+        """Interpret arithmetic with the number of the iteration."""
         (a, c), (b, d) = (v.affine or (0, v.now) for v in (x, y))
         if x.node is not None or y.node is not None or type(c) is not int or type(d) is not int:
             raise Refused("the number of the iteration enters into the computation")
@@ -489,6 +446,7 @@ class Interpreter:
         return self.result(now, node)
 
     def compare(self, op: ast.cmpop, x: Value, y: Value) -> Value:
+        """Interpret a comparison."""
         if x.fixed and y.fixed:
             return Value(_COMPARISONS[type(op)](x.now, y.now))
         if type(op) not in _MIRRORED or x.affine or y.affine or x.items or y.items:
@@ -521,6 +479,7 @@ class Interpreter:
         return Value(np.ones(np.shape(x.now), bool), self.algebra.leaf("mask", *x.node.args, shape=x.node.shape))
 
     def subscript(self, owner: Value, key: Value) -> Value:
+        """Interpret an index."""
         if isinstance(owner.now, list | tuple) and isinstance(key.now, slice) and all(b.fixed for b in key.items or ()):
             return self.pack(list(self.each(owner))[key.now], type(owner.now))
         if isinstance(owner.now, np.ndarray) and not owner.fixed:
@@ -544,6 +503,7 @@ class Interpreter:
     # Calls
 
     def call(self, node: ast.Call) -> Value:
+        """Interpret a call."""
         if any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords):
             raise Refused("a call with unpacked arguments")
         if isinstance(node.func, ast.Attribute):
@@ -574,17 +534,22 @@ class Interpreter:
             stream = self.calls.get(node.func.attr)
             if stream is not None and function.now == getattr(owner.now, node.func.attr):
                 return stream(self, [owner, *arguments], keywords)
-        if isinstance(target, types.MethodType) and owner is not None:
+        if (
+            isinstance(target, types.MethodType)
+            and isinstance(target.__func__, types.FunctionType)
+            and owner is not None
+        ):
             return self.inline(target.__func__, ("attr", function.path, "__func__"), [owner, *arguments], keywords)
         if isinstance(target, types.FunctionType) and function.path is not None:
             return self.inline(target, function.path, arguments, keywords)
         raise Refused(f"a call of {ast.unparse(node.func)}()")
 
     def keywords(self, node: ast.Call) -> dict[str, Value]:
+        """Interpret keyword arguments."""
         return {str(k.arg): self.eval(k.value) for k in node.keywords}
 
     def inline(
-        self, function: types.FunctionType, path: Path, arguments: list[Value], keywords: Mapping[str, Value]
+        self, function: types.FunctionType, path: Path, arguments: list[Value], keywords: dict[str, Value]
     ) -> Value:
         """Interpret a function of the program in place of the call."""
         source = self.functions.source(function)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from fastmnist.accel.algebra import Node
-from fastmnist.accel.interpret import Draw, Value, logical
 from fastmnist.accel.program import Refused
+from fastmnist.accel.values import Draw, Value, logical
 
 if TYPE_CHECKING:
     from fastmnist.accel.interpret import Interpreter
@@ -354,7 +354,7 @@ def _number(kind: type) -> Call:
 
 
 def _fixed(function: Callable[..., Any]) -> Call:
-    """A function of plain objects."""
+    """Call a function of plain objects."""
     return lambda at, arguments, keywords: Value(
         function(*map(_plain, arguments), **{name: _plain(value) for name, value in keywords.items()})
     )
@@ -506,7 +506,7 @@ def index(at: Interpreter, owner: Value, key: Value) -> Value:
             now = owner.now[:, columns[2] : columns[3]]
             now = now[:, 0] if not isinstance(parts[1].now, slice) else now
             return at.result(now, flipped if np.ndim(now) == 1 else algebra.transpose(flipped), base=owner)
-        case [_] | [_, slice(start=None, stop=None)] if (span := _span(at, parts[0], np.shape(owner.now)[0])):
+        case [_] | [_, slice(start=None, stop=None)] if span := _span(at, parts[0], np.shape(owner.now)[0]):
             now = owner.now[span[2] : span[3]]
             now = now if isinstance(parts[0].now, slice) else now[0]
             if np.ndim(owner.now) == 2:

@@ -97,7 +97,9 @@ class Functions:
         found = self._at.get((code.co_filename, code.co_firstlineno, code.co_name), [])
         if len(found) > 1:  # lambdas on one line
             begin = next((p[2] for p in code.co_positions() if p[2] is not None and p[0] is not None), None)
-            found = [f for f in found if f.body.col_offset <= begin < (f.body.end_col_offset or 0)] if (
-                begin is not None and all(isinstance(f, ast.Lambda) for f in found)
-            ) else []  # type: ignore[union-attr]
+            found = (
+                [f for f in found if f.body.col_offset <= begin < (f.body.end_col_offset or 0)]
+                if (begin is not None and all(isinstance(f, ast.Lambda) for f in found))
+                else []
+            )  # type: ignore[union-attr]
         return found[0] if len(found) == 1 else None

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from fastmnist.accel.algebra import Algebra, Node, close, contains, walk
-from fastmnist.accel.interpret import Draw, Trace, Value
 from fastmnist.accel.program import Path, Refused, Scope
+from fastmnist.accel.values import Draw, Trace, Value
 
 _OUTPUTS = ("softmax", "sigmoid", "tanh", "relu")
 
@@ -334,9 +334,7 @@ class _Recogniser:
 
     # Training
 
-    def _train(
-        self, plan: Plan, values: list[Node], derivatives: list[list[Node]], residual: Node, batch: int
-    ) -> None:
+    def _train(self, plan: Plan, values: list[Node], derivatives: list[list[Node]], residual: Node, batch: int) -> None:
         layers, algebra = plan.layers, self.algebra
         wanted = {path for layer in layers for path in (layer.weights, layer.biases) if path is not None}
         if unknown := set(self.finals) - wanted:
@@ -354,9 +352,7 @@ class _Recogniser:
             losses.append(("squared_error", algebra.multiply(residual, slope)))
         finals = [self._oriented(layer) for layer in layers]
         lowest = algebra.add(finals[0][0], self._array(layers[0].weights, layers[0].flipped), -1.0)
-        for (loss, delta), option, repeats in product(
-            losses, range(4), sorted({1, len(algebra.terms(lowest))})
-        ):
+        for (loss, delta), option, repeats in product(losses, range(4), sorted({1, len(algebra.terms(lowest))})):
             rate = self._rate(finals[-1][0], layers[-1], values[-2], delta, repeats)
             if rate is None:
                 continue
@@ -466,15 +462,18 @@ class _Recogniser:
             plan.counters.append(counter)
 
     def _correct(self, outputs: Node, targets: Node, terms: list[Node]) -> Iterator[tuple[Node, Rows | None]]:
-        """The number of correct outputs, in the ways in which it may be spelt; and labels of their own."""
+        """Yield the number of correct outputs as it may be spelt, and labels of their own."""
         algebra = self.algebra
         n = outputs.shape[0]
         if targets.op != "items":
             yield algebra.sum(algebra.equal(algebra.argmax(outputs), algebra.argmax(targets))), None
-            yield self._row_by_row(
-                (algebra.argmax(algebra.rows(outputs, k, k + 1)), algebra.argmax(algebra.rows(targets, k, k + 1)))
-                for k in range(n)
-            ), None
+            yield (
+                self._row_by_row(
+                    (algebra.argmax(algebra.rows(outputs, k, k + 1)), algebra.argmax(algebra.rows(targets, k, k + 1)))
+                    for k in range(n)
+                ),
+                None,
+            )
         for items in sorted((i for i in walk(terms) if i.op == "items"), key=lambda node: node.order):
             path, slope, start, count = items.args
             if count == n:

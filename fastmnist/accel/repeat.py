@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmnist.accel.algebra import Node, contains
-from fastmnist.accel.interpret import Trace
 from fastmnist.accel.program import Path, Refused, Scope
 from fastmnist.accel.recognise import Counter, Rows, collect
+from fastmnist.accel.values import Trace
 
 _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "tanh": np.tanh,
@@ -48,11 +48,10 @@ class Repetition:
         """Change `arrays` as iterations `first` to `last` - 1 do, and return how often rows matched."""
         n = last - first
         changed = set(self.steps)
-        now = dict(arrays)
         means: dict[Path, NDArray[Any]] = {}
         for path, step in self.steps.items():
-            names = means if contains(step, lambda node: _is_one_of(node, changed)) else now
-            d = _value(step, lambda p, names=names: names[p] if p in names else _matrix(scope.resolve(p)), {})
+            moves = contains(step, lambda node: _is_one_of(node, changed))
+            d = _value(step, _Arrays(means if moves else arrays, scope), {})
             d = np.broadcast_to(d, _matrix(arrays[path]).shape).reshape(arrays[path].shape)
             means[path] = _matrix(arrays[path] + (n - 1) / 2 * d)
             arrays[path] += n * d
@@ -103,9 +102,22 @@ def recognise_repetition(trace: Trace, scope: Scope) -> Repetition:
     return repetition
 
 
+@dataclass
+class _Arrays:
+    """Arrays by path: those that change as given, others as they are."""
+
+    changed: dict[Path, NDArray[Any]]
+    scope: Scope
+
+    def __call__(self, path: Path) -> NDArray[Any]:
+        return _matrix(self.changed[path] if path in self.changed else self.scope.resolve(path))
+
+
 def _matching(match: Node) -> tuple[Rows, Rows]:
     if match.op == "equal" and all(side.op == "argmax" and side.args[0].op == "rows" for side in match.args):
-        a, b = (Rows(path, start, n) for path, slope, start, n in (s.args[0].args for s in match.args) if slope == n == 1)
+        a, b = (
+            Rows(path, start, n) for path, slope, start, n in (s.args[0].args for s in match.args) if slope == n == 1
+        )
         return a, b
     raise Refused("it is not the same update again and again")
 
@@ -134,7 +146,8 @@ def _matrix(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _best(scope: Scope, rows: Rows, first: int, last: int) -> NDArray[Any]:
-    return np.argmax(scope.resolve(rows.path)[rows.start + first : rows.start + last], axis=1)
+    best: NDArray[Any] = np.argmax(scope.resolve(rows.path)[rows.start + first : rows.start + last], axis=1)
+    return best
 
 
 def _value(node: Node, array: Callable[[Path], NDArray[Any]], known: dict[Node, Any]) -> Any:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmnist.accel.interpret import Interpreter, Trace, Value
+from fastmnist.accel.interpret import Interpreter
 from fastmnist.accel.program import MISSING, Functions, Path, Refused, Scope
 from fastmnist.accel.recognise import Counter, Plan, Rows, recognise
 from fastmnist.accel.repeat import Repetition, recognise_repetition
+from fastmnist.accel.values import Trace, Value
 
 _TOLERANCE = 1e-9
 _PLAIN = (int, float, str, bool, type(None), range, np.generic)
@@ -49,9 +50,7 @@ class Replacement:
         trace = _trace(loop, scope, functions, items)
         self.plan = _plan(trace, scope)
         carried = {counter.path for counter in self.plan.counters}
-        self._guards = {
-            path: _fingerprint(value, path in carried) for path, value in trace.reads.items()
-        }
+        self._guards = {path: _fingerprint(value, path in carried) for path, value in trace.reads.items()}
         self._arrays = [path for path, value in trace.reads.items() if isinstance(value, np.ndarray)]
         self._aliases = self._alias_pattern(scope)
         self._length = len(items)
@@ -166,7 +165,7 @@ class Replacement:
         return values | {place: state.arrays[path] for place, path in self.plan.rebound.items()}
 
     def _state(self, scope: Scope) -> _State:
-        """Copies of all that the loop changes."""
+        """Return copies of all that the loop changes."""
         where = {self._place_of(path): path for path in self._trained}
         stream = None
         if self._draws():
@@ -240,9 +239,10 @@ def _train_or_evaluate(
 
 
 def _counted(counter: Counter, value: Any, error: float, correct: int, n: int) -> Any:
-    if issubclass(counter.kind, int | np.integer):
-        return counter.kind(value + round(counter.correct) * correct + round(counter.each) * n)
-    return counter.kind(value + counter.error * error + counter.correct * correct + counter.each * n)
+    kind: Any = counter.kind
+    if issubclass(kind, int | np.integer):
+        return kind(value + round(counter.correct) * correct + round(counter.each) * n)
+    return kind(value + counter.error * error + counter.correct * correct + counter.each * n)
 
 
 def _trace(loop: ast.For, scope: Scope, functions: Functions, items: range) -> Trace:

@@ -69,8 +69,11 @@ class Report:
 
 def _lines(records: Sequence[Record]) -> list[tuple[Record, str]]:
     return [
-        (r, f"{r.loop.where}: runs as written: {r.refusal or r.loop.refused} "
-            f"(line {r.refusal_line or r.loop.refused_line})")
+        (
+            r,
+            f"{r.loop.where}: runs as written: {r.refusal or r.loop.refused} "
+            f"(line {r.refusal_line or r.loop.refused_line})",
+        )
         for r in records
     ]
 

@@ -35,6 +35,7 @@ class Options:
 class _Program:
     source: bytes
     filename: str
+    shown: str  # in reports
     names: dict[str, Any]
 
 
@@ -66,16 +67,19 @@ def run_script(path: str, arguments: list[str], options: Options) -> int:
         return 2
     sys.argv[:] = [path, *arguments]
     sys.path[0] = os.path.dirname(os.path.realpath(path))
-    names = {"__file__": path, "__cached__": None}
-    loader = importlib.machinery.SourceFileLoader("__main__", path)
-    return _run(_Program(source, path, {**names, "__loader__": loader}), options)
+    filename = os.path.abspath(path)
+    loader = importlib.machinery.SourceFileLoader("__main__", filename)
+    names = {"__file__": filename, "__cached__": None, "__loader__": loader}
+    return _run(_Program(source, filename, path, names), options)
 
 
 def run_code(code: str, arguments: list[str], options: Options) -> int:
     """Run a string, as ``python -c`` does; see `run_script`."""
     sys.argv[:] = ["-c", *arguments]
     sys.path[0] = ""
-    return _run(_Program(code.encode(), "<string>", {"__loader__": importlib.machinery.BuiltinImporter}), options)
+    return _run(
+        _Program(code.encode(), "<string>", "<string>", {"__loader__": importlib.machinery.BuiltinImporter}), options
+    )
 
 
 def run_module(name: str, arguments: list[str], options: Options) -> int:
@@ -99,7 +103,7 @@ def run_module(name: str, arguments: list[str], options: Options) -> int:
         "__spec__": spec,
         "__package__": spec.parent,
     }
-    return _run(_Program(spec.loader.get_data(spec.origin), spec.origin, names), options)
+    return _run(_Program(spec.loader.get_data(spec.origin), spec.origin, name, names), options)
 
 
 def _run(program: _Program, options: Options) -> int:
@@ -109,10 +113,10 @@ def _run(program: _Program, options: Options) -> int:
     sys.modules["__main__"] = module
     try:
         tree = ast.parse(program.source, program.filename)
-        rewritten, loops = rewrite(tree, program.filename)
+        rewritten, loops = rewrite(tree, program.shown)
         code = compile(rewritten, program.filename, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
-        sys.excepthook(type(error), error, None)
+        sys.excepthook(type(error), error.with_traceback(None), None)
         return 1
     functions = Functions()
     functions.add(tree, program.filename)
