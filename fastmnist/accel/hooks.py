@@ -89,7 +89,7 @@ class Hooks:
         self._known: dict[int, Replacement] = {}
         self._as_written: set[int] = set()  # loops within iterations that are timed and compared
 
-    def first(self, number: int, items: Any) -> Iterable[Any]:
+    def first(self, number: int, items: Any) -> Any:
         """Return what the program's own loop is to run before the kernel: everything, if it is to do it all."""
         record = self.records[number]
         if number in self._as_written:

@@ -81,7 +81,7 @@ class Interpreter:
         self.functions = functions
         self.carried = carried
         self.iterations = iterations
-        self.algebra = Algebra()
+        self.algebra: Algebra = Algebra()
         self.trace = Trace(self.algebra)
         self.frames: list[tuple[dict[str, Value], Path | None]] = [({}, None)]
         self.heap: dict[tuple[int, Any], Value] = {}
@@ -294,10 +294,8 @@ class Interpreter:
                 return self.attribute(self.eval(base), name)
             case ast.BinOp(left=left, op=op, right=right):
                 return self.binary(op, self.eval(left), self.eval(right))
-            case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return self.binary(ast.Mult(), Value(-1), self.eval(operand))
-            case ast.UnaryOp(op=ast.UAdd(), operand=operand):
-                return self.binary(ast.Mult(), Value(1), self.eval(operand))
+            case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
+                return self.binary(ast.Mult(), Value(-1 if isinstance(sign, ast.USub) else 1), self.eval(operand))
             case ast.UnaryOp(op=ast.Not(), operand=operand) if (value := self.eval(operand)).fixed:
                 return Value(not value.now)
             case ast.Compare(left=left, ops=[op], comparators=[right]):
@@ -534,12 +532,10 @@ class Interpreter:
             stream = self.calls.get(node.func.attr)
             if stream is not None and function.now == getattr(owner.now, node.func.attr):
                 return stream(self, [owner, *arguments], keywords)
-        if (
-            isinstance(target, types.MethodType)
-            and isinstance(target.__func__, types.FunctionType)
-            and owner is not None
-        ):
-            return self.inline(target.__func__, ("attr", function.path, "__func__"), [owner, *arguments], keywords)
+        if isinstance(target, types.MethodType) and owner is not None:
+            method = target.__func__
+            if isinstance(method, types.FunctionType):
+                return self.inline(method, ("attr", function.path, "__func__"), [owner, *arguments], keywords)
         if isinstance(target, types.FunctionType) and function.path is not None:
             return self.inline(target, function.path, arguments, keywords)
         raise Refused(f"a call of {ast.unparse(node.func)}()")

@@ -96,10 +96,10 @@ class Functions:
         code = function.__code__
         found = self._at.get((code.co_filename, code.co_firstlineno, code.co_name), [])
         if len(found) > 1:  # lambdas on one line
-            begin = next((p[2] for p in code.co_positions() if p[2] is not None and p[0] is not None), None)
-            found = (
-                [f for f in found if f.body.col_offset <= begin < (f.body.end_col_offset or 0)]
-                if (begin is not None and all(isinstance(f, ast.Lambda) for f in found))
-                else []
-            )  # type: ignore[union-attr]
+            begin = next((p[2] for p in code.co_positions() if p[0] is not None and p[2] is not None), -1)
+            found = [f for f in found if isinstance(f, ast.Lambda) and _begins_in(f.body, begin)]
         return found[0] if len(found) == 1 else None
+
+
+def _begins_in(body: ast.expr, column: int) -> bool:
+    return body.col_offset <= column < (body.end_col_offset or 0)

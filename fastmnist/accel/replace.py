@@ -294,7 +294,7 @@ def _fingerprint(value: Any, carried: bool) -> Any:
 
 
 def _stream(scope: Scope, path: Path | None) -> Any:
-    return np.random.mtrand._rand if path is None else scope.resolve(path)  # type: ignore[attr-defined]
+    return np.random.mtrand._rand if path is None else scope.resolve(path)
 
 
 def _source(scope: Scope, rows: Rows) -> NDArray[Any]:
