@@ -268,6 +268,17 @@ def test_rows_swapped_in_place_are_noticed_and_unchanged_arrays_are_not_packed_a
     assert packings == [64, 64]
 
 
+def test_the_packing_of_a_freed_array_is_forgotten():
+    images, labels = make_data(64, 128, 4, 0.3, "float64", seed=6)
+    weights, _ = make_weights((128, 6, 4), "float64", False)
+    packing._MEMORY._packed.clear()
+    fm.sgd_epoch(images[:40], labels[:40], weights, learning_rate=0.01)
+    fm.sgd_epoch(images[:40], labels[:40], weights, learning_rate=0.01)
+    assert len(packing._MEMORY._packed) == 1
+    del images
+    assert not packing._MEMORY._packed
+
+
 def test_evaluate_and_predict_match_the_reference():
     images, labels = make_data(131, 40, 10, 0.2, "float64")
     weights, biases = make_weights((40, 17, 9, 10), "float64", True)
