@@ -57,9 +57,7 @@ def deviation(row: Row, start: Sequence[Array], ours: Sequence[Array], theirs: S
     """Return the largest distance between two results, array by array as a share of the largest change made to it."""
     if [a.shape for a in ours] != [a.shape for a in theirs]:
         return float("inf")
-    shares = [
-        float(np.max(np.abs(a - b)) / np.max(np.abs(a - s))) for s, a, b in zip(start, ours, theirs, strict=True)
-    ]
+    shares = [float(np.max(np.abs(a - b)) / np.max(np.abs(a - s))) for s, a, b in zip(start, ours, theirs, strict=True)]
     return float("inf") if any(map(np.isnan, shares)) else max(shares)
 
 
@@ -126,7 +124,12 @@ def _seconds(run: Callable[[], object]) -> float:
 
 
 def _affordable(work: Work, side: Side, n: int, budget: float) -> int:
-    """Return how many of the work's samples fit into the budget, in whole batches, by the time that n take."""
+    """Return how many of the work's samples fit into the budget, in whole batches, by the time that n take.
+
+    An evaluation is one batch.
+    """
+    if work.row.evaluates:
+        return len(work.images)
     wanted = int(budget / _seconds(side.run) * n)
     size = work.row.batch_size
     return min(len(work.images), max(size, wanted // size * size))

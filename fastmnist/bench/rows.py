@@ -62,9 +62,7 @@ class Row:
 
 
 _SCRIPT_B = Row("per sample, 784-40-10", (784, 40, 10), 10_000, "float64", learning_rate=0.005)
-_SCRIPT_C = Row(
-    "per sample, dropout, 784-100-10", (784, 100, 10), 10_000, "float64", learning_rate=0.005, dropout=0.5
-)
+_SCRIPT_C = Row("per sample, dropout, 784-100-10", (784, 100, 10), 10_000, "float64", learning_rate=0.005, dropout=0.5)
 _KERAS_E = Row(
     "batches of 200, 784-400-20-10",
     (784, 400, 20, 10),
@@ -124,7 +122,7 @@ class Work(NamedTuple):
         return reference.one_hot(self.labels, self.row.sizes[-1], np.dtype(self.row.dtype))
 
     def parameters(self) -> tuple[list[Array], list[Array]]:
-        """Copies of the weights and of the biases, if any."""
+        """Return copies of the weights and of the biases, if any."""
         return [w.copy() for w in self.weights], [b.copy() for b in self.biases or ()]
 
     def draw_masks(self) -> Array | None:

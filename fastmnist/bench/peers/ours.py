@@ -1,9 +1,9 @@
 """Our side: the public functions, on packed images."""
 
+import numpy as np
+
 from fastmnist import engine, scripts
 from fastmnist.bench.rows import Array, Side, Work
-
-import numpy as np
 
 
 def kernels(work: Work) -> Side:
