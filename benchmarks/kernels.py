@@ -1,0 +1,29 @@
+"""Single kernels on one thread, from the registry that the tests check: a class for each case.
+
+Setup compiles, and asserts that what comes out is right: a wrong kernel has no time.
+"""
+
+from .registry import CASES, check
+
+
+class _Kernel:
+    version = "1"
+    timeout = 180
+    params = (("float32", "float64"), (0.19, 1.0))
+    param_names = ("dtype", "density")
+    # Setup has run the kernel: no first call is among the samples.
+    warmup_time = 0.05
+    rounds = 4
+
+    def setup(self, dtype, density):
+        self.prepared = self.case.prepare(dtype, density)
+        check(dtype, self.prepared.result(), self.prepared.expected())
+        self.prepared.run()
+
+    def time_kernel(self, dtype, density):
+        self.prepared.run()
+
+
+for _name, _case in CASES.items():
+    _title = "".join(word.capitalize() for word in _name.split("_"))
+    globals()[_title] = type(_title, (_Kernel,), {"case": _case, "__doc__": ", ".join(_case.kernels)})
