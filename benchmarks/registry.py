@@ -30,10 +30,12 @@ class Prepared(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """`kernels` are the entry points at work; `prepare` takes a float type and a density."""
+    """`kernels` are the entry points at work; `prepare` takes a float type and one of the densities."""
 
     kernels: tuple[str, ...]
     prepare: Callable[[str, float], Prepared]
+    dtypes: tuple[str, ...] = tuple(TOLERANCE)
+    densities: tuple[float, ...] = (0.19, 1.0)
 
 
 def check(dtype: str, result: list[Any], expected: list[Any]) -> None:
@@ -167,13 +169,13 @@ _DROPOUT = {"dropout": 0.5}
 _REPEATED = {"batch_size": 100, "updates_per_batch": 100, "dropout": 0.5, "learning_rate": 1e-5}
 
 CASES = {
-    "pack_bytes": Case(("pack_entries", "infer"), partial(_pack, False)),
+    "pack_bytes": Case(("pack_entries", "infer"), partial(_pack, False), ("float32",)),
     "pack_floats": Case(("count_entries", "pack_entries", "infer"), partial(_pack, True)),
     "fingerprint": Case(("fingerprint",), _fingerprint),
     "blocks": Case(("transpose", "unpack"), _blocks),
     "gram": Case(("gram_products",), _gram),
-    "mt19937_draws": Case(("mt19937_draws",), _legacy_draws),
-    "philox_draws": Case(("philox_draws",), _counter_draws),
+    "mt19937_draws": Case(("mt19937_draws",), _legacy_draws, ("float32",), (1.0,)),
+    "philox_draws": Case(("philox_draws",), _counter_draws, ("float32",), (1.0,)),
     "per_sample": Case(("train_per_sample",), partial(_train, (784, 40, 10), {})),
     "per_sample_dropout": Case(("train_per_sample", "philox_draws"), partial(_train, (784, 100, 10), _DROPOUT)),
     "repeated_batches": Case(("train_batches", "philox_draws"), partial(_train, (784, 100, 10), _REPEATED)),

@@ -69,20 +69,25 @@ class Speed(_Row):
 
 
 class Accuracy(_Row):
-    """After three epochs: a change of speed that changes these is no change of speed alone."""
+    """After three epochs: a change of speed that changes this is no change of speed alone."""
+
+    params = ("B", "C", "D", "E")
+    unit = "share"
 
     def track_test_accuracy(self, digits, row):
         self.epoch()
         self.epoch()
         return self.evaluate()[1] / len(self.y_test)
 
+
+class Loss(_Row):
+    """Of the second epoch."""
+
+    params = ("B", "C", "D", "E")
+    unit = "squared error"
+
     def track_final_loss(self, digits, row):
-        self.epoch()
         return self.epoch()[0] / len(self.y_train)
-
-
-Accuracy.track_test_accuracy.unit = "share"
-Accuracy.track_final_loss.unit = "squared error"
 
 
 class Network(_Row):

@@ -81,8 +81,8 @@ def measure(
     sides, cells = [(OURS, ours, len(work.images), first, 0.0)], list[Cell]()
     for peer in peers:
         say(f"  {peer.name}")
-        side = peer.prepare(small)
         try:
+            side = peer.prepare(small)
             theirs = _after_one_run(side)
         except Exception as error:  # whatever another library may raise, the others are still measured
             cells.append(Cell(peer.name, refused=f"failed: {type(error).__name__}: {error}"))
