@@ -15,7 +15,7 @@ from fastmnist.bench.report import comparison, duration, footer
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN = "<!-- speed: written by benchmarks/report.py -->"
 END = "<!-- /speed -->"
-COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#e69f00")
+COLOURS = ("#000000", "#777777", "#4477aa", "#66ccee", "#228833", "#99cc66", "#ccbb44", "#ee6677", "#aa3377", "#bbaadd")
 PER = {"sample": "a sample", "epoch": "an epoch", "evaluation": "an evaluation"}
 
 
@@ -45,8 +45,8 @@ def checked(report):
                 numbers = [] if cell["refused"] else [cell[key] for key in ("median", "low", "high", "ratio")]
                 if not all(isinstance(n, float | int) and math.isfinite(n) and n > 0 for n in numbers):
                     raise ReportError(f"row {name}: {cell['peer']} has the times {numbers}")
-            if ours["refused"]:
-                raise ReportError(f"row {name}: our side was refused: {ours['refused']}")
+            if ours["refused"] or all(cell["refused"] for cell in others):
+                raise ReportError(f"row {name}: one side of the comparison has no time")
         except (KeyError, TypeError, ValueError) as error:
             raise ReportError(f"row {name} cannot be parsed: {error!r}") from None
     try:
@@ -75,6 +75,7 @@ def markdown(report):
                 mark = "*" if cell["samples"] < row["images"] else ""
                 lines.append(f"| {label} | {own} | {cell['peer']} | {theirs}{mark} | {comparison(cell['ratio'])} |")
             first = "", ""
+    lines += ["", "![The same as a chart: how many times as long each takes](docs/speed.png)"]
     lines += ["", "In brackets the quartiles. \\* Extrapolated from fewer samples.", ""]
     lines += [f"- {line.strip()}" for line in footer(report)]
     return "\n".join(lines)
@@ -102,8 +103,8 @@ def chart(report):
         for name, row in rows.items()
         for cell in sorted((c for c in row["cells"][1:] if not c["refused"]), key=lambda c: c["ratio"])
     ]
-    peers = sorted({cell["peer"] for _, cell in bars}, key=[cell["peer"] for _, cell in bars].index)
-    colours = dict(zip(peers, COLOURS, strict=False))
+    peers = sorted({cell["peer"] for _, cell in bars})
+    colours = {peer: COLOURS[k % len(COLOURS)] for k, peer in enumerate(peers)}
     places, at, previous = [], 0.0, None
     for name, _ in bars:
         at += 1.0 if name == previous or previous is None else 1.8

@@ -12,7 +12,7 @@ from typing import Any
 from fastmnist import __version__, engine
 from fastmnist.bench import machine
 from fastmnist.bench.measure import TOLERANCE, measure
-from fastmnist.bench.peers import PEERS, Peer
+from fastmnist.bench.peers import ONE_THREAD, PEERS, Peer
 from fastmnist.bench.rows import ROWS, Dataset, work_for
 
 QUICK_IMAGES = 1_000
@@ -31,7 +31,7 @@ def collect(
     say: Callable[[str], None],
 ) -> Report:
     """Measure the named rows; `say` is told what is being done. `quick` takes few images and little time for each."""
-    installed = [peer for peer in PEERS if peer.installed]
+    installed = [peer for peer in PEERS if peer.installed and (threads > 1 or peer is not ONE_THREAD)]
     report: Report = {
         "machine": {
             "processor": machine.processor(),

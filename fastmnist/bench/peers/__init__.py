@@ -53,7 +53,11 @@ class Peer:
 
 OURS = Peer("fastmnist", "ours", "kernels", "numba", lambda row: True)
 
+ONE_THREAD = Peer("fastmnist, 1 thread", "ours", "one_thread", "numba", lambda row: True)
+
 PEERS = (
+    ONE_THREAD,
+    Peer("fastmnist, plain arrays", "ours", "plain_arrays", "numba", lambda row: True),
     Peer("NumPy script", "with_numpy", "script", "numpy", _trains_script),
     Peer("NumPy", "with_numpy", "batches", "numpy", lambda row: row.batch_size > 1 or row.evaluates),
     Peer("Numba loop", "with_numba", "every_pixel", "numba", _trains_script),

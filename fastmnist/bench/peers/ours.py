@@ -1,4 +1,4 @@
-"""Our side: the public functions, on packed images."""
+"""Our side: the public functions."""
 
 import numpy as np
 
@@ -7,9 +7,22 @@ from fastmnist.bench.rows import Array, Side, Work
 
 
 def kernels(work: Work) -> Side:
-    """Train with `sgd_epoch`, evaluate with `evaluate`."""
+    """Train with `sgd_epoch`, evaluate with `evaluate`, on packed images."""
+    return _side(work, engine.pack(work.images))
+
+
+def one_thread(work: Work) -> Side:
+    """Do the same on one thread."""
+    return kernels(work._replace(threads=1))
+
+
+def plain_arrays(work: Work) -> Side:
+    """Do the same on an array of floats, which every call reads in full, to see whether it has changed."""
+    return _side(work, work.floats())
+
+
+def _side(work: Work, images: engine.Packed | Array) -> Side:
     row = work.row
-    images = engine.pack(work.images)
     weights, biases = work.parameters()
     network = (images, work.labels, weights, biases if row.has_biases else None)
 
