@@ -224,6 +224,7 @@ def measured():
         "machine": {"processor": "A processor", "platform": "Linux", "cores": 2, "vector_bits": 512},
         "versions": {"numpy": "2.4.6"},
         "missing": ["torch"],
+        "keras_backend": "jax",
         "threads": 2,
         "data": "mnist",
         "quick": False,

@@ -70,6 +70,7 @@ def measure(
     """
     row, small = work.row, work.first(check_samples(work.row))
     start = [np.zeros(1), np.zeros(1)] if row.evaluates else [*work.weights, *(work.biases or ())]
+    say(f"  {OURS.name}")
     expected = _after_one_run(OURS.prepare(small))
 
     # Preparing again what the check has prepared, after its compilation: what `pack` and the first epoch take.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,7 @@ def collect(
 ) -> Report:
     """Measure the named rows; `say` is told what is being done. `quick` takes few images and little time for each."""
     installed = [peer for peer in PEERS if peer.installed and (threads > 1 or peer is not ONE_THREAD)]
+    say("Peak of this machine")
     report: Report = {
         "machine": {
             "processor": machine.processor(),
@@ -46,6 +48,7 @@ def collect(
             **{peer.package: peer.version for peer in installed},
         },
         "missing": sorted({peer.package for peer in PEERS} - {peer.package for peer in installed}),
+        "keras_backend": os.environ.get("KERAS_BACKEND", "jax"),
         "threads": threads,
         "data": source,
         "quick": quick,
@@ -126,7 +129,8 @@ def table(report: Report) -> Iterator[tuple[str, ...]]:
 
 def footer(report: Report) -> Iterator[str]:
     """Yield what the table leaves out, a sentence a line."""
-    versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+    on = {"keras": f" on {report['keras_backend']}"}
+    versions = ", ".join(f"{name} {number}{on.get(name, '')}" for name, number in report["versions"].items())
     cpu, threads = report["machine"], report["threads"]
     yield (
         f"{cpu['processor']}, {cpu['cores']} cores, vectors of {cpu['vector_bits']} bits; "

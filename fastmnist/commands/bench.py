@@ -30,23 +30,15 @@ def _run(names: list[str] | None, threads: int, quick: bool, as_json: bool) -> i
     # Only now: libraries count the cores when they are loaded.
     from fastmnist.bench import report as reporting
     from fastmnist.bench.rows import ROWS
-    from fastmnist.commands.notice import compile_notice
 
     unknown = [name for name in names or () if name not in ROWS]
     if unknown:
         raise UserError(f"there is no row {unknown[0]!r}; the rows are {', '.join(ROWS)}")
     source, dataset = _load(quick)
     say = functools.partial(print, file=sys.stderr, flush=True)
-    with compile_notice():
-        report = reporting.collect(
-            names or list(ROWS),
-            dataset,
-            source,
-            threads=threads,
-            repetitions=_REPETITIONS,
-            quick=quick,
-            say=say,
-        )
+    report = reporting.collect(
+        names or list(ROWS), dataset, source, threads=threads, repetitions=_REPETITIONS, quick=quick, say=say
+    )
     if as_json:
         print(json.dumps(report))
     else:
