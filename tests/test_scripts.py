@@ -200,6 +200,15 @@ def test_only_the_weights_change(batch_size):
     assert all((w == t).all() for w, t in zip(weights, trained, strict=True))
 
 
+def test_byte_swapped_images_work():
+    images, labels = make_data(40, 24, 4, 0.4, "float64")
+    weights, _ = make_weights((24, 9, 4), "float64", False)
+    expected = copies(weights)
+    fm.sgd_epoch(images, labels, expected, learning_rate=0.01)
+    fm.sgd_epoch(images.astype(images.dtype.newbyteorder()), labels, weights, learning_rate=0.01)
+    assert all((w == e).all() for w, e in zip(weights, expected, strict=True))
+
+
 def test_strided_images_and_weights_work():
     images, labels = make_data(40, 24, 4, 0.4, "float64")
     weights, _ = make_weights((24, 9, 4), "float64", False)
@@ -362,6 +371,7 @@ def test_an_integer_seed_gives_philox_whatever_the_slices(monkeypatch):
 # Refusals
 
 GOOD = {"learning_rate": 0.01}
+SHARED = np.ones((12, 12))
 
 
 def read_only(a):
@@ -408,6 +418,8 @@ def read_only(a):
         ({"weights": [np.zeros((12, 5), "f4"), np.zeros((5, 4))]}, TypeError, "dtypes float32, float64"),
         ({"weights": [np.zeros((12, 4), int)]}, TypeError, "dtypes int64"),
         ({"weights": [read_only(np.zeros((12, 4)))]}, ValueError, "weights\\[0\\] is read-only"),
+        ({"weights": [SHARED, SHARED[:, :4]]}, ValueError, "weights\\[0\\] and weights\\[1\\] share memory"),
+        ({"images": SHARED, "weights": [SHARED]}, ValueError, "weights\\[0\\] and images share memory"),
         ({"biases": [np.zeros(5)]}, ValueError, "1 biases for 2 weights"),
         ({"biases": [np.zeros(5), np.zeros(5)]}, ValueError, "biases\\[1\\]"),
         ({"biases": [np.zeros(5), read_only(np.zeros(4))]}, ValueError, "biases\\[1\\] is read-only"),

@@ -171,6 +171,8 @@ def pack(images: ArrayLike) -> Packed:
 def _image_rows(images: ArrayLike) -> NDArray[Any]:
     """Images as a contiguous (N, I) array of a supported dtype."""
     x = np.asarray(images)
+    if not x.dtype.isnative:
+        x = x.astype(x.dtype.newbyteorder("="))
     if x.dtype not in (np.uint8, np.float32, np.float64):
         raise TypeError(
             f"images have dtype {x.dtype}; float32, float64 and uint8 (read as value / 255) are accepted. "
@@ -180,8 +182,6 @@ def _image_rows(images: ArrayLike) -> NDArray[Any]:
         raise ValueError(f"images have shape {x.shape}; (N, I) or (N, H, W) is wanted, one image a row.")
     if x.size == 0:
         raise ValueError(f"images have shape {x.shape}: there is nothing to compute.")
-    if not x.dtype.isnative:
-        x = x.astype(x.dtype.newbyteorder("="))
     return np.ascontiguousarray(x).reshape(len(x), -1)
 
 
