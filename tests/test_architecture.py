@@ -90,7 +90,7 @@ def test_kernels_are_loops_only(path):
     "line", ["'text'", "None", "print(x)", "raise ValueError", "assert x", "try:\n  pass\n except E:\n  pass"]
 )
 def test_kernel_rules_bite(line):
-    (function,) = compiled_functions(f"@entry(parallel=True)\ndef f(x):\n '''Docstring.'''\n {line}")
+    (function,) = compiled_functions(f"@entry\ndef f(x):\n '''Docstring.'''\n {line}")
     assert list(what_a_kernel_may_not(function))
 
 
