@@ -134,6 +134,24 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-c", dest="code", metavar="code", help="run a string")
     run.add_argument("program", nargs=argparse.REMAINDER, metavar="...", help="the script, and its arguments")
 
+    bench = commands.add_parser(
+        "bench",
+        help="measure this machine's speed beside NumPy, JAX, PyTorch, Keras and scikit-learn",
+        description="Measure our kernels and, side by side, NumPy, Numba and whichever of JAX, PyTorch, Keras and "
+        "scikit-learn is installed, after checking that they compute the same thing.",
+    )
+    bench.add_argument(
+        "--rows",
+        nargs="+",
+        type=str.upper,
+        metavar="ROW",
+        help="A to D: the NumPy programs, B32 and C32: in float32; E: batches of 200, deeper, E-dense: no input zero; "
+        "B-test, E-test: evaluation; default: all",
+    )
+    bench.add_argument("--threads", type=_count, help="for every side alike; default: one per core")
+    bench.add_argument("--quick", action="store_true", help="on a thousand images: to see that it works")
+    bench.add_argument("--json", dest="as_json", action="store_true", help="print the result as one JSON object")
+
     info = commands.add_parser("info", help="versions, processor, threads, kernel cache and data found")
     info.add_argument("--json", dest="as_json", action="store_true", help="print one JSON object")
     return parser

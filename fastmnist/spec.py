@@ -53,8 +53,8 @@ class Layout:
     """Where the parameters of a dense network live in one flat, tile-aligned vector.
 
     The first layer is stored as a row of padded outputs per input: the rows that non-zero inputs need are contiguous,
-    and a thread owns some tiles of every row. Later layers are stored transposed, a row of padded inputs per unit, so that
-    forward, backward and update all run along the inputs. Padding is zero and stays zero.
+    and a thread owns some tiles of every row. Later layers are stored transposed, a row of padded inputs per unit, so
+    that forward, backward and update all run along the inputs. Padding is zero and stays zero.
 
     Parameters
     ----------

@@ -1,6 +1,8 @@
 """The rules that the code keeps, beside what it computes."""
 
 import ast
+import doctest
+import importlib
 import re
 import subprocess
 import sys
@@ -88,12 +90,19 @@ def test_kernels_are_loops_only(path):
     "line", ["'text'", "None", "print(x)", "raise ValueError", "assert x", "try:\n  pass\n except E:\n  pass"]
 )
 def test_kernel_rules_bite(line):
-    (function,) = compiled_functions(f"@entry(parallel=True)\ndef f(x):\n '''Docstring.'''\n {line}")
+    (function,) = compiled_functions(f"@entry\ndef f(x):\n '''Docstring.'''\n {line}")
     assert list(what_a_kernel_may_not(function))
 
 
 def test_kernel_files_are_found():
     assert any(compiled_functions(path.read_text(encoding="utf-8")) for path in KERNEL_FILES)
+
+
+@pytest.mark.parametrize("module", ["scripts", "engine.network", "engine.packing", "data"])
+def test_docstring_examples(module):
+    result = doctest.testmod(importlib.import_module(f"fastmnist.{module}"))
+    assert result.attempted
+    assert not result.failed
 
 
 def test_readme_sets_up_with_two_commands():

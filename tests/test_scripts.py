@@ -147,8 +147,9 @@ def test_threads_really_split_the_work(monkeypatch):
     """Blocks this small would run on one thread; forced onto three, they still give the same bits."""
     images, labels = make_data(130, 50, 10, 0.3, "float64")
     results = []
-    for parallel_from, threads in ((10**12, 1), (0, 3)):
-        monkeypatch.setattr(flat, "_PARALLEL_FROM", parallel_from)
+    monkeypatch.setattr(flat, "_PARALLEL_FROM", 0)
+    monkeypatch.setattr(flat, "_TILES_PER_WORKER", 1)
+    for threads in (1, 3):
         for batch_size in (1, 10):
             weights, biases = make_weights((50, 40, 10), "float64", True)
             fm.sgd_epoch(images, labels, weights, biases, learning_rate=0.01, batch_size=batch_size, threads=threads)
@@ -197,6 +198,15 @@ def test_only_the_weights_change(batch_size):
     assert (images == before[0]).all()
     assert (targets == before[1]).all()
     assert all((w == t).all() for w, t in zip(weights, trained, strict=True))
+
+
+def test_byte_swapped_images_work():
+    images, labels = make_data(40, 24, 4, 0.4, "float64")
+    weights, _ = make_weights((24, 9, 4), "float64", False)
+    expected = copies(weights)
+    fm.sgd_epoch(images, labels, expected, learning_rate=0.01)
+    fm.sgd_epoch(images.astype(images.dtype.newbyteorder()), labels, weights, learning_rate=0.01)
+    assert all((w == e).all() for w, e in zip(weights, expected, strict=True))
 
 
 def test_strided_images_and_weights_work():
@@ -265,6 +275,17 @@ def test_rows_swapped_in_place_are_noticed_and_unchanged_arrays_are_not_packed_a
     images[[3, 40]] = images[[40, 3]]
     fm.sgd_epoch(images, labels, weights, learning_rate=0.01)
     assert packings == [64, 64]
+
+
+def test_the_packing_of_a_freed_array_is_forgotten():
+    images, labels = make_data(64, 128, 4, 0.3, "float64", seed=6)
+    weights, _ = make_weights((128, 6, 4), "float64", False)
+    packing._MEMORY._packed.clear()
+    fm.sgd_epoch(images[:40], labels[:40], weights, learning_rate=0.01)
+    fm.sgd_epoch(images[:40], labels[:40], weights, learning_rate=0.01)
+    assert len(packing._MEMORY._packed) == 1
+    del images
+    assert not packing._MEMORY._packed
 
 
 def test_evaluate_and_predict_match_the_reference():
@@ -350,6 +371,7 @@ def test_an_integer_seed_gives_philox_whatever_the_slices(monkeypatch):
 # Refusals
 
 GOOD = {"learning_rate": 0.01}
+SHARED = np.ones((12, 12))
 
 
 def read_only(a):
@@ -396,6 +418,8 @@ def read_only(a):
         ({"weights": [np.zeros((12, 5), "f4"), np.zeros((5, 4))]}, TypeError, "dtypes float32, float64"),
         ({"weights": [np.zeros((12, 4), int)]}, TypeError, "dtypes int64"),
         ({"weights": [read_only(np.zeros((12, 4)))]}, ValueError, "weights\\[0\\] is read-only"),
+        ({"weights": [SHARED, SHARED[:, :4]]}, ValueError, "weights\\[0\\] and weights\\[1\\] share memory"),
+        ({"images": SHARED, "weights": [SHARED]}, ValueError, "weights\\[0\\] and images share memory"),
         ({"biases": [np.zeros(5)]}, ValueError, "1 biases for 2 weights"),
         ({"biases": [np.zeros(5), np.zeros(5)]}, ValueError, "biases\\[1\\]"),
         ({"biases": [np.zeros(5), read_only(np.zeros(4))]}, ValueError, "biases\\[1\\] is read-only"),

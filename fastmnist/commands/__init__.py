@@ -13,8 +13,8 @@ class Recipe:
 
     hidden: tuple[int, ...] = (512,)
     epochs: int = 10
-    batch_size: int = 100
-    learning_rate: float = 0.002
+    batch_size: int = 200
+    learning_rate: float = 0.004
     dropout: float = 0.3
     seed: int = 0
     warm_up: float = 0.1

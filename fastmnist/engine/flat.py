@@ -23,6 +23,9 @@ EVALUATION_BLOCK = 64
 _SLICE = 0.1
 # Multiply-adds of a block below which a second thread costs more than it saves.
 _PARALLEL_FROM = 20_000
+# Tiles of the first layer that make a worker of per-sample SGD worth its barriers: with 40 float64 units (5 tiles) two
+# workers took as long as one on a quiet 2-core machine, and 2.5 times as long on a busy one; with 100 (13 tiles) 0.7.
+_TILES_PER_WORKER = 4
 
 
 def _scratch(n: int, dtype: np.dtype[Any]) -> Floats:
@@ -134,7 +137,7 @@ class FlatNetwork:
         threads = count_threads(threads)
         workers = threads if work > _PARALLEL_FROM else 1
         if per_sample:
-            workers = min(workers, int(self.table[0, spec.OUT_TILES]))
+            workers = max(1, min(workers, int(self.table[0, spec.OUT_TILES]) // _TILES_PER_WORKER))
         fixed = packed.blocks(self.dtype, capacity, threads) if order is None else None
         gram = packed.gram(self.dtype, fixed, threads, True) if fixed is not None and per_sample else None
         for first, last in _slices(-(-n_samples // capacity), work):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -170,6 +171,8 @@ def pack(images: ArrayLike) -> Packed:
 def _image_rows(images: ArrayLike) -> NDArray[Any]:
     """Images as a contiguous (N, I) array of a supported dtype."""
     x = np.asarray(images)
+    if not x.dtype.isnative:
+        x = x.astype(x.dtype.newbyteorder("="))
     if x.dtype not in (np.uint8, np.float32, np.float64):
         raise TypeError(
             f"images have dtype {x.dtype}; float32, float64 and uint8 (read as value / 255) are accepted. "
@@ -179,8 +182,6 @@ def _image_rows(images: ArrayLike) -> NDArray[Any]:
         raise ValueError(f"images have shape {x.shape}; (N, I) or (N, H, W) is wanted, one image a row.")
     if x.size == 0:
         raise ValueError(f"images have shape {x.shape}: there is nothing to compute.")
-    if not x.dtype.isnative:
-        x = x.astype(x.dtype.newbyteorder("="))
     return np.ascontiguousarray(x).reshape(len(x), -1)
 
 
@@ -210,21 +211,26 @@ def _pack(x: NDArray[Any], workers: int) -> Packed:
 
 
 class _Memory:
-    """Packings of plain arrays, each with a hash of the whole array it was made from."""
+    """Packings of plain arrays, found again by a hash of the whole array, and dropped when it is freed."""
 
     def __init__(self) -> None:
-        self._packed: OrderedDict[tuple[Any, ...], tuple[bytes, Packed]] = OrderedDict()
+        self._packed: OrderedDict[tuple[Any, ...], tuple[Packed, weakref.ref[Any]]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def packed(self, x: NDArray[Any], workers: int) -> Packed:
-        """Return the packing of `x`, made anew if any byte of it has changed."""
-        key = (x.__array_interface__["data"][0], x.shape, x.dtype)
-        hashed = _hash(x, workers)
+    def packed(self, x: NDArray[Any], source: NDArray[Any], workers: int) -> Packed:
+        """Return the packing of `x`, the rows of `source`: made anew if any byte has changed."""
+        key = (x.shape, x.dtype, _hash(x, workers))
         with self._lock:
-            known = self._packed.pop(key, None)
-        packed = known[1] if known is not None and known[0] == hashed else _pack(x, workers)
+            if key in self._packed:
+                self._packed.move_to_end(key)
+                return self._packed[key][0]
+        packed = _pack(x, workers)
+        owner = source
+        while isinstance(owner.base, np.ndarray):
+            owner = owner.base
+        forget = weakref.ref(owner, lambda _: self._packed.pop(key, None))
         with self._lock:
-            self._packed[key] = (hashed, packed)
+            self._packed[key] = packed, forget
             while len(self._packed) > _REMEMBERED:
                 self._packed.popitem(last=False)
         return packed
@@ -249,5 +255,5 @@ def as_packed(images: ArrayLike | Packed, threads: int | None) -> Packed:
     """Return images that are packed as they are, others packed; remembered as long as no byte of them changes."""
     if isinstance(images, Packed):
         return images
-    x = _image_rows(images)
-    return _MEMORY.packed(x, count_threads(threads))
+    source = np.asarray(images)
+    return _MEMORY.packed(_image_rows(source), source, count_threads(threads))

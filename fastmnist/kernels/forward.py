@@ -69,7 +69,7 @@ def set_rows(values, at, row_step, tile_step, r0, r1, t0, t1, params, biases):
             vstore(values, at + t * tile_step + r * row_step, 0, tile)
 
 
-@kernel
+@inlined
 def first_layer_forward(b, blocks, layers, params, values, at, t0, t1):
     """Pre-activations of the first layer's tiles t0 <= t < t1 for block b."""
     lanes = TILE_BYTES // values.itemsize

@@ -55,7 +55,7 @@ def _clamp(x, v, bound):
     return vwhere_positive(vsub(low, v), low, v)
 
 
-@inlined
+@kernel
 def _exp(x, v):
     """Exp of each lane to about 1 ulp: 2**n times a Taylor polynomial on [-ln 2 / 2, ln 2 / 2].
 

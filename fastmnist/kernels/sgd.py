@@ -61,7 +61,7 @@ class Parameters(NamedTuple):
     slot_2: np.ndarray
 
 
-@kernel
+@inlined
 def first_layer_update(b, blocks, layers, deltas, target, t0, t1):
     """Target += x^T deltas for the first layer's tiles t0 <= t < t1: weights and biases."""
     lanes = TILE_BYTES // target.itemsize
@@ -261,7 +261,7 @@ def _clear(values, at, row_step, tile_step, r0, r1, t0, t1):
             vstore(values, at + t * tile_step + r * row_step, 0, vsplat(values.dtype.type(0), W1))
 
 
-@kernel
+@inlined
 def _collapse_repeats(layers, params, sums, t0, t1, repeats):
     """Tiles of layer 1 after `repeats` equal updates U (in `sums`): params = W + r U, sums = sum of the W on the way.
 
@@ -281,7 +281,7 @@ def _collapse_repeats(layers, params, sums, t0, t1, repeats):
             vstore(sums, p, 0, vfma(r, w, vfma(pairs, u, zero)))
 
 
-@kernel
+@inlined
 def _step_biases(layers, k, b, blocks, deltas, target, w, n_workers, factor):
     t0, t1 = share(layers[k, OUT_TILES], w, n_workers)
     if layers[k, BIASES] >= 0:
@@ -341,7 +341,7 @@ def _work_on_tiles(w, n_workers, b, repeat, blocks, layers, weights, dropout, up
         activate_first(b, blocks, layers, dropout, values, zero, rows_of(b, blocks), t0, t1)
 
 
-@kernel
+@inlined
 def _scale_rows(deltas, step, n_rows, t0, t1, factor):
     lanes = TILE_BYTES // deltas.itemsize
     for t in range(t0, t1):
@@ -349,7 +349,7 @@ def _scale_rows(deltas, step, n_rows, t0, t1, factor):
             deltas[p] *= factor
 
 
-@kernel
+@inlined
 def _work_on_optimizer(w, n_workers, b, layers, weights, updates):
     """The optimiser's step for every parameter that worker w owns."""
     lanes = TILE_BYTES // weights.params.itemsize
@@ -370,7 +370,7 @@ def _work_on_optimizer(w, n_workers, b, layers, weights, updates):
             _step(weights, updates, layers[k, BIASES] + t0 * lanes, t1 - t0, rate)
 
 
-@kernel
+@inlined
 def _step(weights, updates, at, n_tiles, rate):
     optimizer_step(
         updates.optimizer, weights.params, weights.grads, weights.slot_1, weights.slot_2, at, n_tiles,

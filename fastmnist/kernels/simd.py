@@ -169,21 +169,16 @@ def _lane_by_lane(n_arguments, generate_tile, documentation):
         ]
         return cgutils.pack_array(builder, tiles)
 
-    if n_arguments == 1:
+    def unary(typingctx, a):
+        return a(a), generate
 
-        def operation(typingctx, a):
-            return a(a), generate
+    def binary(typingctx, a, b):
+        return a(a, a), generate
 
-    elif n_arguments == 2:
+    def ternary(typingctx, a, b, c):
+        return a(a, a, a), generate
 
-        def operation(typingctx, a, b):
-            return a(a, a), generate
-
-    else:
-
-        def operation(typingctx, a, b, c):
-            return a(a, a, a), generate
-
+    operation = (unary, binary, ternary)[n_arguments - 1]
     operation.__doc__ = documentation
     return intrinsic(operation)
 

@@ -31,7 +31,7 @@ class Blocks(NamedTuple):
     dense: np.ndarray  # (n_rows, I) flattened: the rows themselves where the data is dense, else empty
 
 
-@kernel
+@inlined
 def share(n, w, n_workers):
     """Part [begin, end) of n things that worker w of n_workers owns."""
     return n * w // n_workers, n * (w + 1) // n_workers

@@ -1,0 +1,157 @@
+"""Write the README's speed table and its chart from measurements: ``python benchmarks/report.py measured.json``.
+
+The measurements are those that ``fastmnist bench --json > measured.json`` prints. The table goes between the two marker
+comments in the README, the chart to docs/speed.png. Where anything cannot be parsed, neither is touched.
+"""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+
+from fastmnist.bench.report import comparison, duration, footer
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN = "<!-- speed: written by benchmarks/report.py -->"
+END = "<!-- /speed -->"
+COLOURS = ("#000000", "#777777", "#4477aa", "#66ccee", "#228833", "#99cc66", "#ccbb44", "#ee6677", "#aa3377", "#bbaadd")
+PER = {"sample": "a sample", "epoch": "an epoch", "evaluation": "an evaluation"}
+
+
+class ReportError(Exception):
+    """The measurements or the README are not of the form that is expected."""
+
+
+def checked(report):
+    """Return the report if every row in it can be told in full.
+
+    Raises
+    ------
+    ReportError
+        If it is from a quick run, or a row has no time of ours, no peer, or a time that is not a positive number.
+    """
+    if not isinstance(report, dict) or not report.get("rows"):
+        raise ReportError("there are no rows: is this what `fastmnist bench --json` printed?")
+    if report.get("quick"):
+        raise ReportError("these are from --quick, which only shows that the bench works; measure without it")
+    for name, row in report["rows"].items():
+        try:
+            ours, *others = row["cells"]
+            PER[row["per"]], int(row["images"]), float(row["share_of_peak"])
+            if ours["peer"] != "fastmnist" or not others:
+                raise ReportError(f"row {name}: our own cell must come first, and another after it")
+            for cell in row["cells"]:
+                numbers = [] if cell["refused"] else [cell[key] for key in ("median", "low", "high", "ratio")]
+                if not all(isinstance(n, float | int) and math.isfinite(n) and n > 0 for n in numbers):
+                    raise ReportError(f"row {name}: {cell['peer']} has the times {numbers}")
+            if ours["refused"] or all(cell["refused"] for cell in others):
+                raise ReportError(f"row {name}: one side of the comparison has no time")
+        except (KeyError, TypeError, ValueError) as error:
+            raise ReportError(f"row {name} cannot be parsed: {error!r}") from None
+    try:
+        list(footer(report))
+    except (KeyError, TypeError) as error:
+        raise ReportError(f"what was measured on cannot be parsed: {error!r}") from None
+    return report
+
+
+def markdown(report):
+    """Return the table, and under it what was measured on and how."""
+    lines = ["| row | fastmnist | against | | fastmnist is |", "|---|---|---|---|---|"]
+    for name, row in report["rows"].items():
+        of = 1 if row["per"] == "sample" else row["images"]
+        ours, *others = row["cells"]
+        first = (
+            f"**{name}** {row['title']}, {row['dtype']}",
+            f"**{duration(ours['median'] * of)}** {PER[row['per']]} ({_spread(ours, of)})",
+        )
+        for cell in others:
+            label, own = first
+            if cell["refused"]:
+                lines.append(f"| {label} | {own} | {cell['peer']} | not timed | {cell['refused'].replace('|', '/')} |")
+            else:
+                theirs = f"{duration(cell['median'] * of)} ({_spread(cell, of)})"
+                mark = "*" if cell["samples"] < row["images"] else ""
+                lines.append(f"| {label} | {own} | {cell['peer']} | {theirs}{mark} | {comparison(cell['ratio'])} |")
+            first = "", ""
+    lines += ["", "![The same as a chart: how many times as long each takes](docs/speed.png)"]
+    lines += ["", "In brackets the quartiles. \\* Extrapolated from fewer samples.", ""]
+    lines += [f"- {line.strip()}" for line in footer(report)]
+    return "\n".join(lines)
+
+
+def _spread(cell, of):
+    return f"{duration(cell['low'] * of)} to {duration(cell['high'] * of)}"
+
+
+def with_table(readme, table):
+    """Return the README's text with the table between its markers, in place of what was there."""
+    if readme.count(BEGIN) != 1 or readme.count(END) != 1 or readme.index(BEGIN) > readme.index(END):
+        raise ReportError(f"the README must have the lines {BEGIN!r} and {END!r}, once each and in this order")
+    before, rest = readme.split(BEGIN)
+    return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
+
+
+def chart(report):
+    """Draw how many times as long each peer takes, row by row, on a logarithmic axis."""
+    from matplotlib.figure import Figure
+
+    rows = report["rows"]
+    bars = [
+        (name, cell)
+        for name, row in rows.items()
+        for cell in sorted((c for c in row["cells"][1:] if not c["refused"]), key=lambda c: c["ratio"])
+    ]
+    peers = sorted({cell["peer"] for _, cell in bars})
+    colours = {peer: COLOURS[k % len(COLOURS)] for k, peer in enumerate(peers)}
+    places, at, previous = [], 0.0, None
+    for name, _ in bars:
+        at += 1.0 if name == previous or previous is None else 1.8
+        places.append(at)
+        previous = name
+    figure = Figure(figsize=(9, 1.4 + 0.2 * at), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    for place, (_, cell) in zip(places, bars, strict=True):
+        axes.barh(place, cell["ratio"] - 1, left=1, color=colours[cell["peer"]], height=0.8)
+        axes.text(max(cell["ratio"], 1) * 1.05, place, f"{cell['peer']}  {cell['ratio']:.3g}", va="center", fontsize=7)
+    middles = [[p for p, (n, _) in zip(places, bars, strict=True) if n == name] for name in rows]
+    labels = [f"{name}  {rows[name]['title']}\n{rows[name]['dtype']}" for name in rows]
+    shown = [(sum(ps) / len(ps), label) for ps, label in zip(middles, labels, strict=True) if ps]
+    axes.set_yticks([place for place, _ in shown], [label for _, label in shown], fontsize=7)
+    axes.set_xscale("log")
+    axes.set_xlim(min(0.5, *(cell["ratio"] for _, cell in bars)) * 0.9, max(c["ratio"] for _, c in bars) * 8)
+    axes.axvline(1, color="black", linewidth=1)
+    axes.invert_yaxis()
+    axes.set_xlabel("times as long as fastmnist (right of the line: fastmnist is faster)")
+    cpu = report["machine"]
+    axes.set_title(
+        f"{cpu['processor']}, {report['threads']} threads on every side, "
+        f"medians of {report['repetitions']}, {report['data']}",
+        fontsize=9,
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def main(argv=None):
+    """Write table and chart; return 1 and say why where that cannot be done."""
+    parser = argparse.ArgumentParser(description="Write the README's speed table and docs/speed.png.")
+    parser.add_argument("measured", type=Path, help="what `fastmnist bench --json` printed")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--chart", type=Path, default=ROOT / "docs" / "speed.png")
+    options = parser.parse_args(argv)
+    try:
+        report = checked(json.loads(options.measured.read_text(encoding="utf-8")))
+        text = with_table(options.readme.read_text(encoding="utf-8"), markdown(report))
+    except (OSError, ValueError, ReportError) as error:
+        print(f"report.py: {options.measured}: {error}", file=sys.stderr)
+        return 1
+    options.chart.parent.mkdir(parents=True, exist_ok=True)
+    chart(report).savefig(options.chart)
+    options.readme.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""Check that two sides compute the same thing, then time them in turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastmnist import engine
+from fastmnist.bench.peers import OURS, Peer
+from fastmnist.bench.rows import Array, Row, Side, Work
+
+# How far a peer's result may lie from ours, as a share of what the work has changed.
+TOLERANCE = {"float64": 1e-9, "float32": 1e-3}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one peer took for one row: seconds per sample, median and quartiles over the repetitions.
+
+    `samples` were timed in each repetition; where the row has more, its time is extrapolated. `first` is what the first
+    call took in seconds, compilation included. `ratio` is the peer's median over ours. `deviation` is how far
+    its result lay from ours in the check. Where `refused` says why, there are no times.
+    """
+
+    peer: str
+    samples: int = 0
+    median: float | None = None
+    low: float | None = None
+    high: float | None = None
+    first: float | None = None
+    ratio: float | None = None
+    deviation: float | None = None
+    refused: str | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All cells of a row, ours first, and what our preparations cost.
+
+    `packing` is what `pack` took, `preparing` what the first call took more than later ones: blocks and Gram products.
+    """
+
+    cells: list[Cell]
+    packing: float
+    preparing: float
+
+
+def check_samples(row: Row) -> int:
+    """Return how many samples the check takes: two batches, or a hundred samples."""
+    return max(100, 2 * row.batch_size)
+
+
+def deviation(row: Row, start: Sequence[Array], ours: Sequence[Array], theirs: Sequence[Array]) -> float:
+    """Return the largest distance between two results, array by array as a share of the largest change made to it."""
+    if [a.shape for a in ours] != [a.shape for a in theirs]:
+        return float("inf")
+    shares = [float(np.max(np.abs(a - b)) / np.max(np.abs(a - s))) for s, a, b in zip(start, ours, theirs, strict=True)]
+    return float("inf") if any(map(np.isnan, shares)) else max(shares)
+
+
+def measure(
+    work: Work, peers: Sequence[Peer], *, repetitions: int, budget: float, say: Callable[[str], None]
+) -> Measured:
+    """Check every peer against our side, and time those that agree, in turn.
+
+    Ours does the whole work in every repetition; a peer that would need more than `budget` seconds for it gets a share.
+    """
+    row, small = work.row, work.first(check_samples(work.row))
+    start = [np.zeros(1), np.zeros(1)] if row.evaluates else [*work.weights, *(work.biases or ())]
+    say(f"  {OURS.name}")
+    expected = _after_one_run(OURS.prepare(small))
+
+    # Preparing again what the check has prepared, after its compilation: what `pack` and the first epoch take.
+    packing = _seconds(lambda: engine.pack(work.images))
+    ours = OURS.prepare(work)
+    compiled = engine.compile_seconds()
+    first = _seconds(ours.run) - (engine.compile_seconds() - compiled)
+
+    sides, cells = [(OURS, ours, len(work.images), first, 0.0)], list[Cell]()
+    for peer in peers:
+        say(f"  {peer.name}")
+        try:
+            side = peer.prepare(small)
+            theirs = _after_one_run(side)
+        except Exception as error:  # whatever another library may raise, the others are still measured
+            cells.append(Cell(peer.name, refused=f"failed: {type(error).__name__}: {error}"))
+            continue
+        apart = deviation(row, start, expected, theirs)
+        if not apart <= TOLERANCE[row.dtype]:
+            reason = f"computes something else: {apart:.1e} apart, {TOLERANCE[row.dtype]:.0e} allowed"
+            cells.append(Cell(peer.name, deviation=apart if np.isfinite(apart) else None, refused=reason))
+            continue
+        n = _affordable(work, side, len(small.images), budget)
+        side = peer.prepare(work.first(n))
+        sides.append((peer, side, n, _seconds(side.run), apart))
+
+    seconds = [[_seconds(side.run) for _, side, *_ in sides] for _ in range(repetitions)]
+    quartiles = np.percentile(seconds, [25, 50, 75], axis=0).T / np.array([[n] for _, _, n, *_ in sides])
+    timed = [
+        Cell(peer.name, n, median, low, high, first, median / quartiles[0, 1], apart)
+        for (peer, _, n, first, apart), (low, median, high) in zip(sides, quartiles.tolist(), strict=True)
+    ]
+    preparing = first - float(quartiles[0, 1]) * len(work.images)
+    return Measured([*timed, *cells], packing, max(0.0, preparing))
+
+
+def _after_one_run(side: Side) -> list[Array]:
+    """Run once from NumPy's global stream at seed 1, which dropout draws from."""
+    state = np.random.get_state()
+    np.random.seed(1)
+    try:
+        side.run()
+    finally:
+        np.random.set_state(state)
+    return [a.copy() for a in side.result()]
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def _affordable(work: Work, side: Side, n: int, budget: float) -> int:
+    """Return how many of the work's samples fit into the budget, in whole batches, by the time that n take.
+
+    An evaluation is one batch.
+    """
+    if work.row.evaluates:
+        return len(work.images)
+    wanted = int(budget / _seconds(side.run) * n)
+    size = work.row.batch_size
+    return min(len(work.images), max(size, wanted // size * size))
