@@ -20,7 +20,7 @@ from fastmnist.kernels.sgd import Updates
 
 EVALUATION_BLOCK = 64
 # Seconds between two returns to Python: Ctrl-C and the progress bar wait this long at most.
-_SLICE = 0.1
+_SLICE = 0.05
 # Multiply-adds of a block below which a second thread costs more than it saves.
 _PARALLEL_FROM = 20_000
 # Tiles of the first layer that make a worker of per-sample SGD worth its barriers: with 40 float64 units (5 tiles) two
