@@ -10,13 +10,13 @@ import math
 import sys
 from pathlib import Path
 
-from fastmnist.bench.report import comparison, duration, footer
+from fastmnist.bench.report import duration, footer
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN = "<!-- speed: written by benchmarks/report.py -->"
 END = "<!-- /speed -->"
-COLOURS = ("#000000", "#777777", "#4477aa", "#66ccee", "#228833", "#99cc66", "#ccbb44", "#ee6677", "#aa3377", "#bbaadd")
-PER = {"sample": "a sample", "epoch": "an epoch", "evaluation": "an evaluation"}
+COLOURS = ("#444444", "#999999", "#4477aa", "#66ccee", "#228833", "#99cc66", "#ee6677", "#aa3377")
+PER = {"sample": "", "epoch": ", per epoch", "evaluation": ""}  # the titles of the others say it
 
 
 class ReportError(Exception):
@@ -45,7 +45,8 @@ def checked(report):
                 numbers = [] if cell["refused"] else [cell[key] for key in ("median", "low", "high", "ratio")]
                 if not all(isinstance(n, float | int) and math.isfinite(n) and n > 0 for n in numbers):
                     raise ReportError(f"row {name}: {cell['peer']} has the times {numbers}")
-            if ours["refused"] or all(cell["refused"] for cell in others):
+            timed = [cell for cell in others if not (cell["refused"] or cell["peer"].startswith("fastmnist"))]
+            if ours["refused"] or not timed:
                 raise ReportError(f"row {name}: one side of the comparison has no time")
         except (KeyError, TypeError, ValueError) as error:
             raise ReportError(f"row {name} cannot be parsed: {error!r}") from None
@@ -57,32 +58,50 @@ def checked(report):
 
 
 def markdown(report):
-    """Return the table, and under it what was measured on and how."""
-    lines = ["| row | fastmnist | against | | fastmnist is |", "|---|---|---|---|---|"]
-    for name, row in report["rows"].items():
-        of = 1 if row["per"] == "sample" else row["images"]
-        ours, *others = row["cells"]
-        first = (
-            f"**{name}** {row['title']}, {row['dtype']}",
-            f"**{duration(ours['median'] * of)}** {PER[row['per']]} ({_spread(ours, of)})",
-        )
-        for cell in others:
-            label, own = first
-            if cell["refused"]:
-                lines.append(f"| {label} | {own} | {cell['peer']} | not timed | {cell['refused'].replace('|', '/')} |")
-            else:
-                theirs = f"{duration(cell['median'] * of)} ({_spread(cell, of)})"
-                mark = "*" if cell["samples"] < row["images"] else ""
-                lines.append(f"| {label} | {own} | {cell['peer']} | {theirs}{mark} | {comparison(cell['ratio'])} |")
-            first = "", ""
-    lines += ["", "![The same as a chart: how many times as long each takes](docs/speed.png)"]
-    lines += ["", "In brackets the quartiles. \\* Extrapolated from fewer samples.", ""]
-    lines += [f"- {line.strip()}" for line in footer(report)]
-    return "\n".join(lines)
+    """Return the table, rows by peers, the chart, and what was measured on and how."""
+    rows = report["rows"]
+    peers = list(dict.fromkeys(cell["peer"] for row in rows.values() for cell in row["cells"]))
+    lines = ["| row | " + " | ".join(peers) + " |", "|---" * (len(peers) + 1) + "|"]
+    for name, row in rows.items():
+        cells = {cell["peer"]: _cell(cell, row) for cell in row["cells"]}
+        label = f"**{name}** {row['title']}, {row['dtype']}{PER[row['per']]}"
+        lines.append(f"| {label} | " + " | ".join(cells.get(peer, "") for peer in peers) + " |")
+    refused = [
+        f"- Row {name}, {cell['peer']}: {cell['refused']}"
+        for name, row in rows.items()
+        for cell in row["cells"]
+        if cell["refused"]
+    ]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Medians, give or take half the distance of the quartiles, and how many times as long as fastmnist that is:",
+            "in bold where it is less. An asterisk marks times extrapolated from fewer samples.",
+            "",
+            *([*refused, ""] if refused else []),
+            "![How many times as long each takes](docs/speed.png)",
+            "",
+            "<details><summary>Machine, versions, peak, packing, cold start</summary>",
+            "",
+            *(f"- {line.strip()}" for line in footer(report)),
+            "",
+            "</details>",
+        ]
+    )
 
 
-def _spread(cell, of):
-    return f"{duration(cell['low'] * of)} to {duration(cell['high'] * of)}"
+def _cell(cell, row):
+    """Write a median with its spread, and for a peer the ratio to ours; in bold where we lose."""
+    if cell["refused"]:
+        return "refused"
+    of = 1 if row["per"] == "sample" else row["images"]
+    spread = (cell["high"] - cell["low"]) / 2 / cell["median"]
+    text = f"{duration(cell['median'] * of)} ±{spread:.0%}" + ("\\*" if cell["samples"] < row["images"] else "")
+    if cell["peer"] == "fastmnist":
+        return text
+    ratio = f"{cell['ratio']:.{0 if cell['ratio'] >= 10 else 2}f}x"
+    return f"{text}, " + (ratio if cell["ratio"] >= 1 else f"**{ratio}**")
 
 
 def with_table(readme, table):
@@ -94,14 +113,15 @@ def with_table(readme, table):
 
 
 def chart(report):
-    """Draw how many times as long each peer takes, row by row, on a logarithmic axis."""
+    """Draw how many times as long each other library takes, row by row, on a logarithmic axis."""
     from matplotlib.figure import Figure
 
     rows = report["rows"]
     bars = [
         (name, cell)
         for name, row in rows.items()
-        for cell in sorted((c for c in row["cells"][1:] if not c["refused"]), key=lambda c: c["ratio"])
+        for cell in sorted((c for c in row["cells"] if not c["refused"]), key=lambda c: c["ratio"])
+        if not cell["peer"].startswith("fastmnist")
     ]
     peers = sorted({cell["peer"] for _, cell in bars})
     colours = {peer: COLOURS[k % len(COLOURS)] for k, peer in enumerate(peers)}
@@ -110,16 +130,18 @@ def chart(report):
         at += 1.0 if name == previous or previous is None else 1.8
         places.append(at)
         previous = name
-    figure = Figure(figsize=(9, 1.4 + 0.2 * at), dpi=150, layout="constrained")
+    figure = Figure(figsize=(9, 1.2 + 0.14 * at), dpi=150, layout="constrained")
     axes = figure.subplots()
     for place, (_, cell) in zip(places, bars, strict=True):
-        axes.barh(place, cell["ratio"] - 1, left=1, color=colours[cell["peer"]], height=0.8)
-        axes.text(max(cell["ratio"], 1) * 1.05, place, f"{cell['peer']}  {cell['ratio']:.3g}", va="center", fontsize=7)
+        axes.barh(place, cell["ratio"] - 1, left=1, color=colours[cell["peer"]], height=0.85)
+        axes.text(max(cell["ratio"], 1) * 1.05, place, f"{cell['peer']}  {cell['ratio']:.3g}", va="center", fontsize=6)
     middles = [[p for p, (n, _) in zip(places, bars, strict=True) if n == name] for name in rows]
-    labels = [f"{name}  {rows[name]['title']}\n{rows[name]['dtype']}" for name in rows]
+    labels = [f"{name}, {rows[name]['dtype']}\n{rows[name]['title']}" for name in rows]
     shown = [(sum(ps) / len(ps), label) for ps, label in zip(middles, labels, strict=True) if ps]
     axes.set_yticks([place for place, _ in shown], [label for _, label in shown], fontsize=7)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_ylim(0, at + 1)
     axes.set_xlim(min(0.5, *(cell["ratio"] for _, cell in bars)) * 0.9, max(c["ratio"] for _, c in bars) * 8)
     axes.axvline(1, color="black", linewidth=1)
     axes.invert_yaxis()
