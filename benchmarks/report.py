@@ -76,8 +76,8 @@ def markdown(report):
         [
             *lines,
             "",
-            "Medians, give or take half the distance of the quartiles, and how many times as long as fastmnist that is:",
-            "in bold where it is less. An asterisk marks times extrapolated from fewer samples.",
+            "Medians, give or take half the distance of the quartiles, and how many times as long as fastmnist",
+            "that is: in bold where it is less. An asterisk marks times extrapolated from fewer samples.",
             "",
             *([*refused, ""] if refused else []),
             "![How many times as long each takes](docs/speed.png)",
