@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import types
 from pathlib import Path
 
@@ -489,19 +488,12 @@ def test_run_stops_on_ctrl_c(script):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.endswith("    time.sleep(60)\nKeyboardInterrupt\n")
+    assert f'File "{path}", line ' in err
+    assert err.endswith("KeyboardInterrupt\n")
+    assert "fastmnist/accel" not in err
 
 
-def test_run_costs_little_where_nothing_is_accelerated(script):
-    path = script("import numpy as np\nx = np.ones(3)\nfor i in range(10):\n    x = np.dot(x, np.eye(3))\n")
-
-    def seconds(*arguments):
-        started = time.perf_counter()
-        assert run(*arguments).returncode == 0
-        return time.perf_counter() - started
-
-    plain = min(seconds(path) for _ in range(3))
-    assert min(seconds("-m", "fastmnist", "run", path) for _ in range(3)) - plain < 0.3
+def test_run_loads_nothing_heavy_where_nothing_is_accelerated():
     loaded = run("-m", "fastmnist", "run", "-c", "import sys; print('numba' in sys.modules, 'numpy' in sys.modules)")
     assert loaded.stdout == "False False\n"
 
