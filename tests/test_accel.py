@@ -488,7 +488,7 @@ def test_run_stops_on_ctrl_c(script):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f'File "{path}", line ' in err
+    assert f'{path}", line ' in err
     assert err.endswith("KeyboardInterrupt\n")
     assert "fastmnist/accel" not in err
 
