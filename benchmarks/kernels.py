@@ -16,7 +16,7 @@ class _Kernel:
     timer = time.process_time
     # Setup has run the kernel: no first call is among the samples.
     warmup_time = 0.05
-    rounds = 4
+    rounds = 6
 
     def setup(self, dtype, density):
         self.prepared = self.case.prepare(dtype, density)
