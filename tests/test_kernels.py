@@ -402,6 +402,25 @@ def test_networks_follow_the_reference(optimizer, sizes):
         np.testing.assert_allclose(got_array, expected, rtol=1e-9, atol=1e-12)
 
 
+def test_a_schedule_reaches_per_sample_sgd():
+    images, labels = np.eye(6), np.arange(6) % 2
+    networks = [fm.Network([6, 5, 2], optimizer="sgd", dtype="float64", seed=1) for _ in range(2)]
+    networks[0].train_epoch(images, labels, batch_size=1, learning_rate=np.linspace(0.1, 0, 6), shuffle=False)
+    networks[1].train_epoch(images, labels, batch_size=1, learning_rate=0.1, shuffle=False)
+    assert (networks[0].weights[0] != networks[1].weights[0]).any()
+
+
+def test_a_network_recovers_from_divergence_when_its_weights_are_put_back():
+    images, labels = np.random.default_rng(0).random((40, 20)), np.arange(40) % 3
+    network = fm.Network([20, 9, 3], activation="linear", optimizer="sgd", dtype="float64", seed=1)
+    saved, expected = (network.weights, network.biases), network.predict(images)
+    for _ in range(20):
+        network.train_epoch(images, labels, batch_size=8, learning_rate=1e200)
+    assert np.isnan(network.predict(images)).all()
+    network.weights, network.biases = saved
+    assert (network.predict(images) == expected).all()
+
+
 def test_every_entry_is_named_in_the_readme():
     text = (Path(sgd.__file__).parent / "README.md").read_text()
     missing = [entry.py_func.__name__ for entry in _jit.entries() if f"`{entry.py_func.__name__}`" not in text]

@@ -2,6 +2,7 @@
 
 import itertools
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 import fastmnist as fm
 from fastmnist import reference
 from fastmnist.engine import flat, packing
+from fastmnist.engine import threads as engine_threads
 
 SIZES = st.sampled_from([1, 2, 7, 8, 9, 15, 16, 17, 31, 33])  # around one and two tiles of both float types
 TOLERANCE = {"float64": 1e-10, "float32": 3e-4}
@@ -261,6 +263,50 @@ def test_an_array_changed_in_place_is_packed_anew(change, dtype):
     fm.sgd_epoch(images, labels, weights, learning_rate=0.01)
     fm.sgd_epoch(images.copy(), labels, fresh, learning_rate=0.01)
     assert all((w == f).all() for w, f in zip(weights, fresh, strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: np.negative(x, out=x),
+        lambda x: np.negative(x[5, [1, 2]], out=x[5, 1:3]),
+        lambda x: np.negative(x[7, ::2], out=x[7, ::2]),
+        lambda x: np.multiply(x, 2, out=x),
+        lambda x: x.sort(axis=1),
+    ],
+)
+def test_changes_that_a_weak_hash_would_miss_are_noticed(change, dtype):
+    x = np.random.default_rng(1).standard_normal((64, 784)).astype(dtype)
+    weights, _ = make_weights((784, 9, 4), dtype, False)
+    before = fm.predict(x, weights)
+    change(x)
+    after = fm.predict(x, weights)
+    assert (after != before).any()
+    assert (after == fm.predict(x.copy(), weights)).all()
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="plain Python runs one worker")
+def test_workers_run_all_or_none(monkeypatch):
+    """A thread that cannot be started must not leave the others waiting for it."""
+    images, labels = make_data(130, 50, 10, 0.3, "float64")
+    weights, _ = make_weights((50, 40, 10), "float64", True)
+    monkeypatch.setattr(flat, "_PARALLEL_FROM", 0)
+    fm.sgd_epoch(images, labels, weights, learning_rate=0.01, batch_size=10, threads=2)
+    start = copies(weights)
+    submit = engine_threads._pool.submit
+    submitted = []
+
+    def failing(*arguments):
+        submitted.append(arguments)
+        if len(submitted) == 2:
+            raise RuntimeError("can't start new thread")
+        return submit(*arguments)
+
+    monkeypatch.setattr(engine_threads._pool, "submit", failing)
+    with pytest.raises(RuntimeError, match="new thread"):
+        fm.sgd_epoch(images, labels, weights, learning_rate=0.01, batch_size=10, threads=2)
+    assert all((w == s).all() for w, s in zip(weights, start, strict=True))
 
 
 def test_rows_swapped_in_place_are_noticed_and_unchanged_arrays_are_not_packed_again(monkeypatch):

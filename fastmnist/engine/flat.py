@@ -93,6 +93,7 @@ class FlatNetwork:
 
     def set(self, weights: Sequence[Floats], biases: Sequence[Floats] | None) -> None:
         """Take over (I, O) weights and (O,) biases."""
+        self.params[:] = 0  # after a divergence there may be NaN in the padding
         for k, (view, bias_view) in enumerate(self._views(self.params)):
             view[:] = weights[k]
             if bias_view is not None and biases is not None:
@@ -124,7 +125,8 @@ class FlatNetwork:
         `mask_only` leaves dropout's scaling out of the gradient, see `scripts.sgd_epoch`.
         Returns the sum of squared errors, the cross-entropy and the number of correct outputs, each before its update.
         """
-        per_sample = capacity == 1 and updates.optimizer == spec.SGD and updates.repeats == 1
+        one_rate = bool((updates.rates == updates.rates[:1]).all())
+        per_sample = capacity == 1 and updates.optimizer == spec.SGD and updates.repeats == 1 and one_rate
         if per_sample:
             capacity = PER_SAMPLE_BLOCK
         self.allocate(updates.optimizer, updates.repeats)
@@ -216,7 +218,7 @@ class FlatNetwork:
         """Multiply-adds of the two first-layer products for one sample, and three times the layers above."""
         sizes = self.layout.sizes
         inputs = packed.density * sizes[0]
-        return int(2 * inputs * sizes[1] + 3 * sum(a * b for a, b in itertools.pairwise(sizes))) + 1
+        return int(2 * inputs * sizes[1] + 3 * sum(a * b for a, b in itertools.pairwise(sizes[1:]))) + 1
 
 
 def no_dropout() -> Dropout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections import OrderedDict
@@ -211,32 +212,41 @@ def _pack(x: NDArray[Any], workers: int) -> Packed:
 
 
 class _Memory:
-    """Packings of plain arrays, found again by a hash of the whole array, and dropped when it is freed."""
+    """Packings of plain arrays, each with a hash of the whole array it was made from; dropped when that is freed."""
 
     def __init__(self) -> None:
-        self._packed: OrderedDict[tuple[Any, ...], tuple[Packed, weakref.ref[Any]]] = OrderedDict()
+        self._packed: OrderedDict[tuple[Any, ...], tuple[bytes, Packed, weakref.ref[Any]]] = OrderedDict()
+        self.renew_lock()
+
+    def renew_lock(self) -> None:
+        """Start with a free lock, as a forked child must."""
         self._lock = threading.Lock()
 
     def packed(self, x: NDArray[Any], source: NDArray[Any], workers: int) -> Packed:
         """Return the packing of `x`, the rows of `source`: made anew if any byte has changed."""
-        key = (x.shape, x.dtype, _hash(x, workers))
-        with self._lock:
-            if key in self._packed:
-                self._packed.move_to_end(key)
-                return self._packed[key][0]
-        packed = _pack(x, workers)
         owner = source
         while isinstance(owner.base, np.ndarray):
             owner = owner.base
+        place = source.__array_interface__["data"][0], source.strides
+        key = (id(owner), place, x.shape, x.dtype)
+        hashed = _hash(x, workers)
+        with self._lock:
+            known = self._packed.pop(key, None)
+            if known is not None and known[0] == hashed:
+                self._packed[key] = known
+                return known[1]
+        packed = _pack(x, workers)
         forget = weakref.ref(owner, lambda _: self._packed.pop(key, None))
         with self._lock:
-            self._packed[key] = packed, forget
+            self._packed[key] = hashed, packed, forget
             while len(self._packed) > _REMEMBERED:
                 self._packed.popitem(last=False)
         return packed
 
 
 _MEMORY = _Memory()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_MEMORY.renew_lock)
 _HASH_WORDS = 1024
 _MULTIPLIERS = np.random.default_rng(0).integers(2**63, size=_HASH_WORDS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 

@@ -1,15 +1,14 @@
 """Running a kernel's workers, each on a thread of its own.
 
 Kernels release the GIL, and meet at barriers of their own. Python's threads are used and not Numba's `prange`, because
-all workers must run at the same time; this also makes forks and concurrent callers safe with every threading layer.
+all workers must run at the same time; it also makes forks and concurrent callers safe, with no threading layer at all.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numba
@@ -30,32 +29,69 @@ if hasattr(os, "register_at_fork"):
 
 
 def count_threads(threads: int | None) -> int:
-    """Check a `threads` argument; None means as many as Numba would use."""
+    """Check a `threads` argument; None means as many as Numba would use.
+
+    More workers than four times the cores would only wait for one another, and results do not depend on their number.
+    """
     if threads is None:
-        return int(numba.get_num_threads())
+        return int(numba.config.NUMBA_NUM_THREADS)
     if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 1:
         raise ValueError(f"threads is {threads!r}; a positive whole number or None (all) is wanted.")
-    return int(threads)
+    return min(int(threads), 4 * (os.cpu_count() or 1))
 
 
-def run_workers(kernel: Callable[..., None], n_workers: int, *arguments: Any) -> None:
+def run_workers(kernel: Any, n_workers: int, *arguments: Any) -> None:
     """Call ``kernel(w, n_workers, *arguments)`` for every worker w at once, and wait for all.
 
-    If another thread is at it already, one worker does all: the result is the same.
+    If another thread is at it already, one worker does all: the result is the same. Workers meet at barriers, so all
+    must run or none: they start when all threads are there, on threads that no signal interrupts, with a kernel that is
+    compiled. Ctrl-C waits for them to end.
     """
     global _pool
     if n_workers == 1 or numba.config.DISABLE_JIT or not _busy.acquire(blocking=False):
         kernel(0, 1, *arguments)
         return
     try:
-        if _pool is None or _pool._max_workers < n_workers - 1:
-            _pool = ThreadPoolExecutor(n_workers - 1, thread_name_prefix="fastmnist")
-        others = [_pool.submit(kernel, w, n_workers, *arguments) for w in range(1, n_workers)]
+        kernel.compile(tuple(numba.typeof(a) for a in (0, n_workers, *arguments)))
+        if _pool is None or _pool._max_workers < n_workers:
+            _pool = ThreadPoolExecutor(n_workers, thread_name_prefix="fastmnist")
+        start = _Start()
+        workers: list[Future[None]] = []
         try:
-            kernel(0, n_workers, *arguments)
+            for w in range(n_workers):
+                workers.append(_pool.submit(start.run, kernel, w, n_workers, *arguments))
+            start.all_there = True
         finally:
-            wait(others)
-        for other in others:
-            other.result()
+            start.signal.set()
+            _wait_for(workers)
+        for worker in workers:
+            worker.result()
     finally:
         _busy.release()
+
+
+class _Start:
+    """Holds workers back until it is known whether all of them can run."""
+
+    def __init__(self) -> None:
+        self.signal = threading.Event()
+        self.all_there = False
+
+    def run(self, kernel: Any, *arguments: Any) -> None:
+        """Wait for the signal, and run if all are there."""
+        self.signal.wait()
+        if self.all_there:
+            kernel(*arguments)
+
+
+def _wait_for(workers: list[Future[None]]) -> None:
+    """Wait until all have ended, and raise an interruption only then: they write to memory that others use."""
+    interruption: BaseException | None = None
+    while True:
+        try:
+            wait(workers)
+            break
+        except KeyboardInterrupt as error:
+            interruption = error
+    if interruption is not None:
+        raise interruption

@@ -77,7 +77,10 @@ def pack_entries(w, n_workers, x, as_codes, starts, columns, values):
 
 @entry
 def fingerprint(w, n_workers, words, multipliers, sums):
-    """sums[n] = sum_i words[n, i] * multipliers[i] (mod 2**64): a hash that every change of one word changes.
+    """sums[n] = sum_i mix(words[n, i]) * multipliers[i] (mod 2**64): a hash that every change of one word changes.
+
+    mix is the finaliser of SplitMix64 (Steele, Lea and Flood, 2014), a bijection. Without it changes of the highest
+    bits, such as the signs of an even number of floats, would cancel.
 
     words (N, M) uint64: the rows of an array read as 8-byte words; multipliers (M,) odd uint64; sums (N,) uint64.
     """
@@ -85,7 +88,10 @@ def fingerprint(w, n_workers, words, multipliers, sums):
     for n in range(begin, end):
         total = np.uint64(0)
         for i in range(words.shape[1]):
-            total += words[n, i] * multipliers[i]
+            word = words[n, i]
+            word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            total += (word ^ (word >> np.uint64(31))) * multipliers[i]
         sums[n] = total
 
 
