@@ -292,6 +292,7 @@ def test_workers_run_all_or_none(monkeypatch):
     images, labels = make_data(130, 50, 10, 0.3, "float64")
     weights, _ = make_weights((50, 40, 10), "float64", True)
     monkeypatch.setattr(flat, "_PARALLEL_FROM", 0)
+    monkeypatch.setattr(flat, "_TILES_PER_WORKER", 1)
     fm.sgd_epoch(images, labels, weights, learning_rate=0.01, batch_size=10, threads=2)
     start = copies(weights)
     submit = engine_threads._pool.submit

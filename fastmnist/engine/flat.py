@@ -23,9 +23,10 @@ EVALUATION_BLOCK = 64
 _SLICE = 0.05
 # Multiply-adds of a block below which a second thread costs more than it saves.
 _PARALLEL_FROM = 20_000
-# Tiles of the first layer that make a worker of per-sample SGD worth its barriers: with 40 float64 units (5 tiles) two
-# workers took as long as one on a quiet 2-core machine, and 2.5 times as long on a busy one; with 100 (13 tiles) 0.7.
-_TILES_PER_WORKER = 4
+# Tiles of a layer that make a worker worth its barriers. On a 2-core machine two workers took as long as one for 5 and 13
+# tiles when nothing else ran (rows B and D), and up to twice as long beside a BLAS whose threads spin; 25 tiles (row E)
+# took 0.57 of the time.
+_TILES_PER_WORKER = 8
 
 
 def _scratch(n: int, dtype: np.dtype[Any]) -> Floats:
@@ -138,8 +139,8 @@ class FlatNetwork:
         totals = np.zeros(3)
         threads = count_threads(threads)
         workers = threads if work > _PARALLEL_FROM else 1
-        if per_sample:
-            workers = max(1, min(workers, int(self.table[0, spec.OUT_TILES]) // _TILES_PER_WORKER))
+        tiles = self.table[:1] if per_sample else self.table  # per-sample SGD splits only the first layer
+        workers = max(1, min(workers, int(tiles[:, spec.OUT_TILES].max()) // _TILES_PER_WORKER))
         fixed = packed.blocks(self.dtype, capacity, threads) if order is None else None
         gram = packed.gram(self.dtype, fixed, threads, True) if fixed is not None and per_sample else None
         for first, last in _slices(-(-n_samples // capacity), work):
