@@ -23,9 +23,9 @@ EVALUATION_BLOCK = 64
 _SLICE = 0.05
 # Multiply-adds of a block below which a second thread costs more than it saves.
 _PARALLEL_FROM = 20_000
-# Tiles of a layer that make a worker worth its barriers. On a 2-core machine two workers took as long as one for 5 and 13
-# tiles when nothing else ran (rows B and D), and up to twice as long beside a BLAS whose threads spin; 25 tiles (row E)
-# took 0.57 of the time.
+# Tiles of a layer that make a worker worth its barriers. On a 2-core machine two workers took as long as one for 5 and
+# 13 tiles when nothing else ran (rows B and D), and up to twice as long beside a BLAS whose threads spin; 25 tiles
+# (row E) took 0.57 of the time.
 _TILES_PER_WORKER = 8
 
 
