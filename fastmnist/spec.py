@@ -25,7 +25,7 @@ OPTIMIZERS = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV, "rmsprop":
 INTEGERS, KEEP_BELOW, DROP_BELOW = range(3)
 DROPOUT_DRAWS = {"integers": INTEGERS, "keep-below": KEEP_BELOW, "drop-below": DROP_BELOW}
 
-TILE_BYTES = 64  # one AVX-512 register, one cache line: the unit in which every row and column count is padded
+TILE_BYTES = 64  # one AVX-512 register, one cache line: the unit in which units and inputs of a layer are padded
 
 # Columns of the layer table that the kernels read, one row per layer of weights.
 (
@@ -78,16 +78,6 @@ class Layout:
     def tiles(self, n: int) -> int:
         """Tiles that `n` numbers occupy."""
         return -(-n // self.lanes)
-
-    @property
-    def n_layers(self) -> int:
-        """Layers of weights."""
-        return len(self.sizes) - 1
-
-    @property
-    def n_hidden_units(self) -> int:
-        """Units of all hidden layers: the dropout draws of one sample."""
-        return sum(self.sizes[1:-1])
 
     @property
     def n_values(self) -> int:
