@@ -111,18 +111,18 @@ def _inner(density: float, order: Any) -> Any:
 
 
 def _legacy_draws(dtype: str, density: float) -> Prepared:
-    first = engine.Draws(0.5, np.random.RandomState(1), "integers").take(0, SAMPLES, SAMPLES, [100], 1)
-    draws = engine.Draws(0.5, np.random.RandomState(1), "integers")
+    first = engine.Draws(np.random.RandomState(1), "integers").take(0, SAMPLES, SAMPLES, [100], [0.5], 1)
+    draws = engine.Draws(np.random.RandomState(1), "integers")
     return Prepared(
-        lambda: draws.take(0, SAMPLES, SAMPLES, [100], 1),
+        lambda: draws.take(0, SAMPLES, SAMPLES, [100], [0.5], 1),
         lambda: [first[: SAMPLES * 100]],
         lambda: [np.random.RandomState(1).randint(2, size=SAMPLES * 100)],
     )
 
 
 def _counter_draws(dtype: str, density: float) -> Prepared:
-    draws = engine.Draws(0.3, 7, "drop-below")
-    run = partial(draws.take, 0, SAMPLES, SAMPLES, [100], 1)
+    draws = engine.Draws(7)
+    run = partial(draws.take, 0, SAMPLES, SAMPLES, [100], [0.3], 1)
     return Prepared(
         run,
         lambda: [run()[: SAMPLES * 100]],

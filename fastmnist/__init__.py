@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fastmnist.data import DataUnavailableError, flatten, load_data, scale, to_categorical
     from fastmnist.engine import Network, Packed, pack
     from fastmnist.plots import plot_images
-    from fastmnist.scripts import evaluate, predict, sgd_epoch
+    from fastmnist.scripts import evaluate, predict, sgd_epoch, sgd_many
 
 __version__ = "0.1.0"
 
@@ -28,6 +28,7 @@ __all__ = [
     "predict",
     "scale",
     "sgd_epoch",
+    "sgd_many",
     "to_categorical",
 ]
 
@@ -43,6 +44,7 @@ _HOME = {
     "predict": "scripts",
     "scale": "data",
     "sgd_epoch": "scripts",
+    "sgd_many": "scripts",
     "to_categorical": "data",
 }
 

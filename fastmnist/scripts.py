@@ -6,8 +6,8 @@ They mirror what such scripts compute, number for number, including what is math
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -110,50 +110,103 @@ def sgd_epoch(
     >>> error < 0.01, correct
     (True, 4)
     """
-    hidden = _hidden_activations(activation, len(weights) - 1)
-    network, n_inputs = _network(weights, biases, hidden, output, relu_gradient)
-    _require_own_memory(
-        {f"weights[{k}]": w for k, w in enumerate(weights)} | {f"biases[{k}]": b for k, b in enumerate(biases or ())},
-        images,
-    )
-    loss_code = _loss(loss, output)
-    rate = _real("learning_rate", learning_rate, "0 or more", lambda v: v >= 0)
-    dropped = _real("dropout", dropout, "a share in [0, 1)", lambda v: 0 <= v < 1)
-    repeats = _whole("updates_per_batch", updates_per_batch, 1)
-    draw = _draw(dropout_draw, dropped, rng)
-    if dropout_gradient is None:
-        dropout_gradient = "mask" if relu_gradient == "straight-through" else "scaled"
-    _one_of("dropout_gradient", dropout_gradient, ("scaled", "mask"))
-    packed = _packed(images, n_inputs, threads)
-    truth = engine.truth_of(labels, len(packed), network.layout.sizes[-1], network.dtype)
-    batch = _whole("batch_size", batch_size, 1, len(packed))
-    n_samples = len(packed) // batch * batch if drop_last else len(packed)
-    updates = engine.Updates(
-        loss=loss_code,
-        optimizer=spec.SGD,
-        rates=np.full(-(-n_samples // batch), rate),
-        steps_before=0,
-        decay_1=0.0,
-        decay_2=0.0,
-        epsilon=0.0,
-        repeats=repeats,
-    )
-    network.set(weights, biases)
-    try:
-        error, _, correct = network.train(
-            packed,
-            truth,
-            order=None,
-            n_samples=n_samples,
-            capacity=batch,
-            updates=updates,
-            draws=engine.Draws(dropped, rng, draw),
-            mask_only=dropout_gradient == "mask",
-            threads=threads,
-        )
-    finally:
-        network.get(weights, biases)
-    return error, correct
+    prepared = _prepare(
+        images, labels, weights, biases, threads,
+        learning_rate=learning_rate, batch_size=batch_size, activation=activation, output=output, loss=loss,
+        relu_gradient=relu_gradient, dropout=dropout, dropout_gradient=dropout_gradient, dropout_draw=dropout_draw,
+        rng=rng, updates_per_batch=updates_per_batch, drop_last=drop_last,
+    )  # fmt: skip
+    _require_own_memory([weights], [biases or ()], images)
+    return prepared.run(threads)
+
+
+def sgd_many(
+    images: ArrayLike | Packed,
+    labels: ArrayLike,
+    weights: Sequence[Arrays],
+    biases: Sequence[Arrays] | None = None,
+    *,
+    learning_rate: float | Sequence[float],
+    batch_size: int = 1,
+    activation: str | Sequence[str] = "relu",
+    output: str = "linear",
+    loss: Literal["squared_error", "cross_entropy"] | None = None,
+    relu_gradient: Literal["relu", "straight-through"] = "relu",
+    dropout: float = 0.0,
+    dropout_gradient: Literal["scaled", "mask"] | None = None,
+    dropout_draw: Literal["auto", "integers", "keep-below", "drop-below"] = "auto",
+    rng: Sequence[Rng] | None = None,
+    updates_per_batch: int = 1,
+    drop_last: bool = False,
+    threads: int | None = None,
+) -> list[tuple[float, int]]:
+    """Train many networks for one epoch on the same data: for seeds, sweeps and ensembles.
+
+    Each network is trained by one thread, with the very bits that `sgd_epoch` gives it. That needs no thread to wait
+    for another, which makes it the best use of many cores.
+
+    Parameters
+    ----------
+    images, labels
+        As for `sgd_epoch`; shared by all.
+    weights : list of list of ndarray
+        The weights of each network, of any sizes and dtypes. Updated in place.
+    biases : list of list of ndarray, optional
+        The biases of each. Default: none.
+    learning_rate : float or list of float
+        One for all, or one for each.
+    rng : list, optional
+        For dropout: a seed or a stream of its own for each network, see `sgd_epoch`.
+    threads : int, optional
+        Networks trained at a time. Default: all of Numba's threads.
+    batch_size, activation, output, loss, relu_gradient, dropout, dropout_gradient, dropout_draw, updates_per_batch, \
+drop_last
+        As for `sgd_epoch`; the same for all.
+
+    Returns
+    -------
+    list of tuple
+        What `sgd_epoch` returns, for each network.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; nothing has been changed then.
+
+    Examples
+    --------
+    >>> import numpy as np, fastmnist as fm
+    >>> images, labels = np.eye(4), np.arange(4) % 2
+    >>> random = np.random.default_rng(0)
+    >>> weights = [[random.random((4, 8)) - 0.5, random.random((8, 2)) - 0.5] for _ in range(3)]
+    >>> for _ in range(100):
+    ...     results = fm.sgd_many(images, labels, weights, learning_rate=[0.05, 0.1, 0.2])
+    >>> [correct for error, correct in results]
+    [4, 4, 4]
+    """
+    if not weights:
+        raise ValueError("weights is empty; a list of weights for each network is wanted.")
+    n = len(weights)
+    rates = [learning_rate] * n if isinstance(learning_rate, int | float | np.number) else list(learning_rate)
+    streams = [None] * n if rng is None else list(rng)
+    for name, given in ("biases", biases), ("learning_rate", rates), ("rng", streams):
+        if given is not None and len(given) != n:
+            raise ValueError(f"{name} has {len(given)} entries for {n} networks; one for each is wanted.")
+    shared = [stream for stream in streams if not isinstance(stream, int | np.integer)]
+    if dropout and (None in shared or len(set(map(id, shared))) < len(shared)):
+        raise ValueError("rng must hold a seed or a stream of its own for each network: they are trained at once.")
+    prepared: list[_Prepared] = []
+    for k in range(n):
+        one = _prepare(
+            prepared[0].settings["packed"] if prepared else images, labels,
+            weights[k], None if biases is None else biases[k], threads,
+            learning_rate=rates[k], batch_size=batch_size, activation=activation, output=output, loss=loss,
+            relu_gradient=relu_gradient, dropout=dropout, dropout_gradient=dropout_gradient, dropout_draw=dropout_draw,
+            rng=streams[k], updates_per_batch=updates_per_batch, drop_last=drop_last,
+        )  # fmt: skip
+        prepared.append(one)
+    _require_own_memory(weights, biases or (), images)
+    return engine.run_apart([one.run for one in prepared], threads)
 
 
 def evaluate(
@@ -170,8 +223,8 @@ def evaluate(
 
     Parameters and results are those of `sgd_epoch`; nothing is changed.
     """
-    network, n_inputs = _network(weights, biases, _hidden_activations(activation, len(weights) - 1), output)
-    packed = _packed(images, n_inputs, threads)
+    network = _network(weights, biases, activation, output)
+    packed = _packed(images, network, threads)
     truth = engine.truth_of(labels, len(packed), network.layout.sizes[-1], network.dtype)
     network.set(weights, biases)
     scores, _ = network.infer(packed, truth, threads)
@@ -188,15 +241,83 @@ def predict(
     threads: int | None = None,
 ) -> NDArray[np.floating[Any]]:
     """Return the outputs of the network, shape (N, O), in the dtype of the weights; parameters as for `sgd_epoch`."""
-    network, n_inputs = _network(weights, biases, _hidden_activations(activation, len(weights) - 1), output)
-    packed = _packed(images, n_inputs, threads)
+    network = _network(weights, biases, activation, output)
+    packed = _packed(images, network, threads)
     network.set(weights, biases)
     _, outputs = network.infer(packed, None, threads, want_outputs=True)
     return outputs
 
 
-def _packed(images: ArrayLike | Packed, n_inputs: int, threads: int | None) -> Packed:
+@dataclass(frozen=True)
+class _Prepared:
+    """An epoch with all its arguments checked."""
+
+    network: engine.FlatNetwork
+    weights: Arrays
+    biases: Arrays | None
+    settings: dict[str, Any]
+
+    def run(self, threads: int | None, progress: Callable[[int], None] | None = None) -> tuple[float, int]:
+        """Train; what has been trained is written back even if that is interrupted."""
+        self.network.set(self.weights, self.biases)
+        try:
+            totals = self.network.train(**self.settings, threads=threads, progress=progress)
+        finally:
+            self.network.get(self.weights, self.biases)
+        return totals.squared, totals.correct
+
+
+def _prepare(
+    images: ArrayLike | Packed,
+    labels: ArrayLike,
+    weights: Arrays,
+    biases: Arrays | None,
+    threads: int | None,
+    *,
+    learning_rate: float,
+    batch_size: int,
+    activation: str | Sequence[str],
+    output: str,
+    loss: str | None,
+    relu_gradient: str,
+    dropout: float,
+    dropout_gradient: str | None,
+    dropout_draw: str,
+    rng: Rng,
+    updates_per_batch: int,
+    drop_last: bool,
+) -> _Prepared:
+    """Check the arguments of `sgd_epoch`."""
+    dropped = _real("dropout", dropout, "a share in [0, 1)", lambda v: 0 <= v < 1)
+    network = _network(weights, biases, activation, output, relu_gradient, dropped)
+    rate = _real("learning_rate", learning_rate, "0 or more", lambda v: v >= 0)
+    if dropout_gradient is None:
+        dropout_gradient = "mask" if relu_gradient == "straight-through" else "scaled"
+    spec.require_one_of("dropout_gradient", dropout_gradient, ("scaled", "mask"))
+    loss_name = _loss(loss, output)
+    repeats = _whole("updates_per_batch", updates_per_batch, 1)
+    draws = engine.Draws(rng, _draw(dropout_draw, dropped, rng))
+    packed = _packed(images, network, threads)
+    batch = _whole("batch_size", batch_size, 1, len(packed))
+    n_samples = len(packed) // batch * batch if drop_last else len(packed)
+    settings = {
+        "packed": packed,
+        "truth": engine.truth_of(labels, len(packed), network.layout.sizes[-1], network.dtype),
+        "batch_size": batch,
+        "n_samples": n_samples,
+        "rates": np.full(-(-n_samples // batch), rate),
+        "optimizer": spec.Optimizer("sgd"),
+        "loss": loss_name,
+        "repeats": repeats,
+        "draws": draws,
+        "mask_only": dropout_gradient == "mask",
+    }
+    return _Prepared(network, weights, biases, settings)
+
+
+def _packed(images: ArrayLike | Packed, network: engine.FlatNetwork, threads: int | None) -> Packed:
     packed = engine.as_packed(images, threads)
+    n_inputs = network.layout.sizes[0]
     if packed.shape[1] != n_inputs:
         raise ValueError(
             f"images have {packed.shape[1]} inputs each, but weights[0] has {n_inputs} rows: they must agree."
@@ -205,11 +326,17 @@ def _packed(images: ArrayLike | Packed, n_inputs: int, threads: int | None) -> P
 
 
 def _network(
-    weights: Arrays, biases: Arrays | None, hidden: list[str], output: str, relu_gradient: str = "relu"
-) -> tuple[engine.FlatNetwork, int]:
+    weights: Arrays,
+    biases: Arrays | None,
+    activation: str | Sequence[str],
+    output: str,
+    relu_gradient: str = "relu",
+    dropout: float = 0.0,
+) -> engine.FlatNetwork:
     """Check weights and biases against one another, and make room for them."""
-    _one_of("output", output, tuple(spec.ACTIVATIONS))
-    _one_of("relu_gradient", relu_gradient, ("relu", "straight-through"))
+    hidden = _hidden_activations(activation, len(weights) - 1)
+    spec.require_one_of("output", output, spec.ACTIVATIONS)
+    spec.require_one_of("relu_gradient", relu_gradient, ("relu", "straight-through"))
     arrays = [*weights, *(biases or ())]
     for k, w in enumerate(weights):
         if not isinstance(w, np.ndarray) or w.ndim != 2 or 0 in w.shape:
@@ -230,31 +357,42 @@ def _network(
             f"weights and biases have dtypes {', '.join(dtypes)}; all must be float32, or all float64. "
             "Try .astype('float64')."
         )
-    codes = [_activation_code(name, relu_gradient) for name in hidden]
-    sizes = [weights[0].shape[0], *(w.shape[1] for w in weights)]
-    network = engine.FlatNetwork(sizes, arrays[0].dtype, biases is not None, codes, spec.ACTIVATIONS[output])
-    return network, sizes[0]
-
-
-def _activation_code(name: str, relu_gradient: str) -> int:
-    if name == "relu" and relu_gradient == "straight-through":
-        return spec.RELU_STRAIGHT_THROUGH
-    return spec.ACTIVATIONS[name]
+    with_biases = biases is not None
+    layers = [spec.Layer(w.shape[1], name, with_biases, dropout) for w, name in zip(weights[:-1], hidden, strict=True)]
+    layers.append(spec.Layer(weights[-1].shape[1], output, with_biases))
+    return engine.FlatNetwork(
+        weights[0].shape[0], layers, arrays[0].dtype, straight_through=relu_gradient == "straight-through"
+    )
 
 
 def _describe(value: object) -> str:
     return f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
-def _require_own_memory(updated: dict[str, NDArray[np.floating[Any]]], images: ArrayLike | Packed) -> None:
+def _require_own_memory(weights: Sequence[Arrays], biases: Sequence[Arrays], images: ArrayLike | Packed) -> None:
     """Refuse arrays that cannot be updated in place, or whose update would change another one."""
-    for name, a in updated.items():
+    networks = range(len(weights))
+    named = [
+        (f"{kind}[{layer}]" + (f" of network {network}" if len(networks) > 1 else ""), a)
+        for kind, lists in (("weights", weights), ("biases", biases))
+        for network, arrays in zip(networks, lists, strict=False)
+        for layer, a in enumerate(arrays)
+    ]
+    for name, a in named:
         if not a.flags.writeable:
             raise ValueError(f"{name} is read-only, and training updates it in place; pass a copy.")
-    arrays = [*updated.items(), *([("images", images)] if isinstance(images, np.ndarray) else [])]
-    for (one, a), (other, b) in itertools.combinations(arrays, 2):
-        if np.may_share_memory(a, b) and np.shares_memory(a, b):
-            raise ValueError(f"{one} and {other} share memory, and training updates weights in place; pass a copy.")
+    if isinstance(images, np.ndarray):
+        named.append(("images", images))
+    # Only neighbours in memory can overlap, so that a thousand networks take no million comparisons.
+    spans = sorted((*np.lib.array_utils.byte_bounds(a), name, k) for k, (name, a) in enumerate(named))
+    reach: list[tuple[int, str, int]] = []
+    for start, end, name, k in spans:
+        reach = [(e, other, j) for e, other, j in reach if e > start]
+        for _, other, j in reach:
+            if np.shares_memory(named[j][1], named[k][1]):
+                one, two = sorted((other, name))
+                raise ValueError(f"{one} and {two} share memory, and training updates weights in place; pass a copy.")
+        reach.append((end, name, k))
 
 
 def _hidden_activations(activation: str | Sequence[str], n_hidden: int) -> list[str]:
@@ -262,25 +400,25 @@ def _hidden_activations(activation: str | Sequence[str], n_hidden: int) -> list[
         raise ValueError("weights is empty; a list of at least one array is wanted.")
     names = [activation] * n_hidden if isinstance(activation, str) else list(activation)
     if isinstance(activation, str):
-        _one_of("activation", activation, spec.HIDDEN_ACTIVATIONS)
+        spec.require_one_of("activation", activation, spec.HIDDEN_ACTIVATIONS)
     if len(names) != n_hidden:
         raise ValueError(f"{len(names)} activations are given for {n_hidden} hidden layers; one for each is wanted.")
     for name in names:
-        _one_of("activation", name, spec.HIDDEN_ACTIVATIONS)
+        spec.require_one_of("activation", name, spec.HIDDEN_ACTIVATIONS)
     return names
 
 
-def _loss(loss: str | None, output: str) -> int:
+def _loss(loss: str | None, output: str) -> str:
     if loss is None:
         loss = "cross_entropy" if output == "softmax" else "squared_error"
-    _one_of("loss", loss, tuple(spec.LOSSES))
+    spec.require_one_of("loss", loss, tuple(spec.LOSSES))
     if loss == "cross_entropy" and output not in ("softmax", "sigmoid"):
         raise ValueError(f'loss "cross_entropy" needs output "softmax" or "sigmoid", not {output!r}.')
-    return spec.LOSSES[loss]
+    return loss
 
 
 def _draw(draw: str, dropout: float, rng: Rng) -> str:
-    _one_of("dropout_draw", draw, ("auto", *spec.DROPOUT_DRAWS))
+    spec.require_one_of("dropout_draw", draw, ("auto", *spec.DROPOUT_DRAWS))
     accepted = int | np.integer | np.random.RandomState | np.random.Generator | None
     if not isinstance(rng, accepted) or isinstance(rng, bool):
         raise TypeError(
@@ -293,11 +431,6 @@ def _draw(draw: str, dropout: float, rng: Rng) -> str:
     if draw == "integers" and dropout not in (0, 0.5):
         raise ValueError(f'dropout_draw "integers" drops half of the units, but dropout is {dropout}; 0.5 is wanted.')
     return draw
-
-
-def _one_of(name: str, value: object, accepted: Sequence[str]) -> None:
-    if value not in accepted:
-        raise ValueError(f"{name} is {value!r}; accepted are {', '.join(map(repr, accepted))}.")
 
 
 def _real(name: str, value: float, wanted: str, accept: Any) -> float:

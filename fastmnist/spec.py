@@ -6,7 +6,7 @@ that every architecture shares the same compiled kernels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -49,6 +49,101 @@ def padded(n: int, itemsize: int) -> int:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """A dense layer.
+
+    Parameters
+    ----------
+    units : int
+        Outputs.
+    activation : str, default "linear"
+        A key of `ACTIVATIONS`; "softmax" for the last layer of a network only.
+    biases : bool, default True
+        Whether it has a bias vector.
+    dropout : float, default 0
+        Share of its outputs dropped in training, in [0, 1); those kept are divided by ``1 - dropout``.
+    l1, l2, bias_l1, bias_l2 : float, default 0
+        Penalties: ``l1 * sum(abs(w)) + l2 * sum(w**2)`` on the weights and on the biases.
+    """
+
+    units: int
+    activation: str = "linear"
+    biases: bool = True
+    dropout: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+    bias_l1: float = 0.0
+    bias_l2: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what no kernel computes."""
+        if isinstance(self.units, bool) or not isinstance(self.units, int) or self.units < 1:
+            raise ValueError(f"units is {self.units!r}; a whole number from 1 is wanted.")
+        require_one_of("activation", self.activation, ACTIVATIONS)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout!r}; a share in [0, 1) is wanted.")
+        require_not_negative(self, "l1", "l2", "bias_l1", "bias_l2")
+
+    @property
+    def penalties(self) -> tuple[float, float, float, float]:
+        """L1 and L2 of the weights, L1 and L2 of the biases."""
+        return self.l1, self.l2, self.bias_l1, self.bias_l2
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An update rule and its constants, in Keras's terms.
+
+    Parameters
+    ----------
+    name : str, default "sgd"
+        A key of `OPTIMIZERS`.
+    decay_1 : float, default 0
+        Momentum, or Adam's beta_1.
+    decay_2 : float, default 0
+        RMSprop's rho, or Adam's beta_2.
+    epsilon : float, default 1e-7
+        RMSprop's, inside the root, or Adam's, outside.
+    weight_decay : float, default 0
+        Decoupled: before a step each parameter w becomes ``w - rate * weight_decay * w``.
+    clip_value, clip_norm, global_clip_norm : float, default 0
+        Bound on each element of the gradient, on the norm of that of each weight matrix and bias vector, or on the norm
+        of the whole; 0 is no bound.
+    """
+
+    name: str = "sgd"
+    decay_1: float = 0.0
+    decay_2: float = 0.0
+    epsilon: float = 1e-7
+    weight_decay: float = 0.0
+    clip_value: float = 0.0
+    clip_norm: float = 0.0
+    global_clip_norm: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what no kernel computes."""
+        require_one_of("optimizer", self.name, OPTIMIZERS)
+        for field in ("decay_1", "decay_2"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ValueError(f"{field} is {getattr(self, field)!r}; a number in [0, 1) is wanted.")
+        require_not_negative(self, "epsilon", "weight_decay", "clip_value", "clip_norm", "global_clip_norm")
+
+
+def require_one_of(name: str, value: object, accepted: Collection[str]) -> None:
+    """Raise ValueError unless `value` is among the names accepted."""
+    if value not in accepted:
+        raise ValueError(f"{name} is {value!r}; accepted are {', '.join(map(repr, accepted))}.")
+
+
+def require_not_negative(settings: object, *fields: str) -> None:
+    """Raise ValueError unless these fields are finite numbers, 0 or more."""
+    for field in fields:
+        value = getattr(settings, field)
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{field} is {value!r}; 0 or more is wanted.")
+
+
+@dataclass(frozen=True)
 class Layout:
     """Where the parameters of a dense network live in one flat, tile-aligned vector.
 
@@ -60,14 +155,14 @@ class Layout:
     ----------
     sizes : tuple of int
         Units per layer, inputs first: ``(784, 40, 10)``.
-    biases : bool
-        Whether each layer has a bias vector.
+    biases : tuple of bool
+        Whether each layer after the inputs has a bias vector.
     itemsize : int
         Bytes per number: 4 or 8.
     """
 
     sizes: tuple[int, ...]
-    biases: bool
+    biases: tuple[bool, ...]
     itemsize: int
 
     @property
@@ -93,8 +188,8 @@ class Layout:
             weights = at
             padded_out = self.tiles(n_out) * self.lanes
             at += padded_out * n_in if k == 0 else n_out * self.tiles(n_in) * self.lanes
-            pairs.append((weights, at if self.biases else -1))
-            at += padded_out if self.biases else 0
+            pairs.append((weights, at if self.biases[k] else -1))
+            at += padded_out if self.biases[k] else 0
         pairs.append((at, at))
         return tuple(pairs)
 

@@ -63,7 +63,7 @@ def test_philox_draws_do_not_depend_on_the_order_of_work(workers, capacity):
     for w in reversed(range(workers)):
         rng.philox_draws(
             w, workers, np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32), 2, 100, n, capacity, sizes,
-            np.uint32(0.3 * 2**32), out,
+            np.full(3, 0.3 * 2**32, np.uint32), out,
         )  # fmt: skip
     expected = []
     for start in range(0, n, capacity):

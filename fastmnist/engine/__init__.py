@@ -5,7 +5,7 @@ Ctrl-C, progress and callbacks are served between two calls.
 """
 
 from fastmnist.engine.draws import Draws, Rng
-from fastmnist.engine.flat import FlatNetwork, truth_of
+from fastmnist.engine.flat import FlatNetwork, Totals, truth_of
 from fastmnist.engine.machine import (
     cache_directory,
     cached_kernels,
@@ -16,7 +16,7 @@ from fastmnist.engine.machine import (
 )
 from fastmnist.engine.network import Network
 from fastmnist.engine.packing import Packed, as_packed, pack
-from fastmnist.kernels.sgd import Updates
+from fastmnist.engine.threads import run_apart
 
 __all__ = [
     "Draws",
@@ -24,7 +24,7 @@ __all__ = [
     "Network",
     "Packed",
     "Rng",
-    "Updates",
+    "Totals",
     "as_packed",
     "cache_directory",
     "cached_kernels",
@@ -32,6 +32,7 @@ __all__ = [
     "cpu_features",
     "on_compile",
     "pack",
+    "run_apart",
     "truth_of",
     "vector_bits",
 ]

@@ -22,48 +22,41 @@ class Draws:
 
     Parameters
     ----------
-    rate : float
-        Share of units dropped, in [0, 1); 0 draws nothing.
     rng : None, int, RandomState or Generator
         None is NumPy's global legacy stream; an int seeds the counter-based stream.
     draw : str
-        "integers", "keep-below" or "drop-below".
+        "integers", "keep-below" or "drop-below"; has no say in the counter-based stream.
     epoch : int
         Only for integer seeds: epochs draw different numbers.
     """
 
-    rate: float
     rng: Rng
-    draw: str
+    draw: str = "drop-below"
     epoch: int = 0
 
-    def take(self, row_0: int, n_rows: int, capacity: int, sizes: Sequence[int], workers: int) -> NDArray[np.uint8]:
-        """Draws for the next `n_rows` rows of hidden layers of `sizes`, in the order of the program replaced."""
+    def take(
+        self, row_0: int, n_rows: int, capacity: int, sizes: Sequence[int], rates: Sequence[float], workers: int
+    ) -> NDArray[np.uint8]:
+        """Draws for the next `n_rows` rows of hidden layers of `sizes`, in the order of the program replaced.
+
+        `rates` are the shares dropped, one a layer. Streams of NumPy's draw for all layers at the first one's rate.
+        """
         count = n_rows * sum(sizes)
         out = np.zeros(count + spec.TILE_BYTES, np.uint8)
         kept = out[:count]
         if isinstance(self.rng, int | np.integer):
             seed = int(self.rng)
-            threshold = np.uint32(int(self.rate * 2**32))
             key = np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF)
+            thresholds = np.array([max(1, int(rate * 2**32)) if rate > 0 else 0 for rate in rates], np.uint32)
             layers = np.asarray(sizes, np.int64)
             run_workers(
-                rng_kernels.philox_draws,
-                workers,
-                *key,
-                self.epoch,
-                row_0,
-                n_rows,
-                capacity,
-                layers,
-                threshold,
-                kept,
+                rng_kernels.philox_draws, workers, *key, self.epoch, row_0, n_rows, capacity, layers, thresholds, kept
             )
         else:
-            self._from_numpy(kept)
+            self._from_numpy(rates[0], kept)
         return out
 
-    def _from_numpy(self, kept: NDArray[np.uint8]) -> None:
+    def _from_numpy(self, rate: float, kept: NDArray[np.uint8]) -> None:
         code = spec.DROPOUT_DRAWS[self.draw]
         rng: Any = np.random if self.rng is None else self.rng
         if not isinstance(rng, np.random.Generator):
@@ -71,13 +64,13 @@ class Draws:
             if state["bit_generator"] == "MT19937":
                 inner = state["state"]
                 key = inner["key"].copy()
-                position = rng_kernels.mt19937_draws(key, int(inner["pos"]), code, self.rate, np.empty_like(key), kept)
+                position = rng_kernels.mt19937_draws(key, int(inner["pos"]), code, rate, np.empty_like(key), kept)
                 rng.set_state({**state, "state": {"key": key, "pos": position}})
                 return
         if code == spec.INTEGERS:
             integers = rng.integers if isinstance(rng, np.random.Generator) else rng.randint
             kept[:] = integers(2, size=kept.size)
         elif code == spec.KEEP_BELOW:
-            kept[:] = rng.random(kept.size) < 1 - self.rate
+            kept[:] = rng.random(kept.size) < 1 - rate
         else:
-            kept[:] = rng.random(kept.size) >= self.rate
+            kept[:] = rng.random(kept.size) >= rate

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +23,8 @@ from fastmnist.kernels.sgd import Updates
 EVALUATION_BLOCK = 64
 # Seconds between two returns to Python: Ctrl-C and the progress bar wait this long at most.
 _SLICE = 0.05
+# State vectors of each optimiser.
+_SLOTS = {spec.SGD: (), spec.MOMENTUM: (1,), spec.NESTEROV: (1,), spec.RMSPROP: (2,), spec.ADAM: (1, 2)}
 # Multiply-adds of a block below which a second thread costs more than it saves.
 _PARALLEL_FROM = 20_000
 # Tiles of a layer that make a worker worth its barriers. On a 2-core machine two workers took as long as one for 5 and
@@ -43,41 +47,62 @@ def _zeros(n: int, dtype: np.dtype[Any]) -> Floats:
     return zeros
 
 
+class Totals(NamedTuple):
+    """Sums over the samples of one training call, each before its update."""
+
+    squared: float  # squared errors, sum_o (o - t)**2, times the sample's weight
+    entropy: float  # cross-entropies, times the sample's weight
+    correct: int  # samples whose argmax is the target's
+    right_side: int  # outputs on their target's side of the truth's threshold
+    penalty: float  # the penalties on the parameters, once for each sample
+
+
 class FlatNetwork:
     """A dense network in the kernels' layout, with the memory that its training needs.
 
     Parameters
     ----------
-    sizes : sequence of int
-        Units per layer, inputs first.
+    n_inputs : int
+        Inputs.
+    layers : sequence of spec.Layer
+        Its layers, the first hidden one first.
     dtype : dtype
         float32 or float64.
-    biases : bool
-        Whether layers have biases.
-    hidden : sequence of int
-        Activation codes of the hidden layers.
-    output : int
-        Activation code of the output layer.
+    straight_through : bool, default False
+        Let gradients pass through dead ReLU units, see `scripts.sgd_epoch`.
     """
 
     def __init__(
-        self, sizes: Sequence[int], dtype: np.dtype[Any], biases: bool, hidden: Sequence[int], output: int
+        self, n_inputs: int, layers: Sequence[spec.Layer], dtype: np.dtype[Any], straight_through: bool = False
     ) -> None:
-        self.layout = spec.Layout(tuple(sizes), biases, dtype.itemsize)
+        self.layers = tuple(layers)
         self.dtype = dtype
-        self.table = np.array(self.layout.table([*hidden, output]), np.int64)
+        self.layout = spec.Layout(
+            (n_inputs, *(layer.units for layer in layers)), tuple(layer.biases for layer in layers), dtype.itemsize
+        )
+        codes = [spec.ACTIVATIONS[layer.activation] for layer in layers]
+        if straight_through:
+            codes[:-1] = [spec.RELU_STRAIGHT_THROUGH if code == spec.RELU else code for code in codes[:-1]]
+        if spec.SOFTMAX in codes[:-1]:
+            raise ValueError('activation "softmax" is accepted for the last layer only.')
+        if layers[-1].dropout:
+            raise ValueError(f"dropout is {layers[-1].dropout} on the last layer; outputs are never dropped.")
+        self.table = np.array(self.layout.table(codes), np.int64)
         self.params = _zeros(self.layout.n_parameters, dtype)
-        self.grads = self.slot_1 = self.slot_2 = np.empty(0, dtype)
+        self._grads = np.empty(0, dtype)
+        self._slots = {1: np.empty(0, dtype), 2: np.empty(0, dtype)}
 
-    def allocate(self, optimizer: int, repeats: int = 1) -> None:
-        """Make the gradient and state vectors that `optimizer` needs, where there are none yet."""
-        n = self.layout.n_parameters
-        if (optimizer != spec.SGD or repeats > 1) and not self.grads.size:
-            self.grads = _zeros(n, self.dtype)
-        if optimizer in (spec.MOMENTUM, spec.NESTEROV, spec.ADAM) and not self.slot_1.size:
-            self.slot_1 = _zeros(n, self.dtype)
-        if optimizer in (spec.RMSPROP, spec.ADAM) and not self.slot_2.size:
-            self.slot_2 = _zeros(n, self.dtype)
+    def _need(self, updates: Updates) -> None:
+        """Make the gradient and state vectors that the updates need, where there are none yet."""
+        if (not updates.direct or updates.repeats > 1) and not self._grads.size:
+            self._grads = _zeros(self.layout.n_parameters, self.dtype)
+        for slot in _SLOTS[updates.optimizer]:
+            self._slot(slot)
+
+    def _slot(self, slot: int) -> Floats:
+        if not self._slots[slot].size:
+            self._slots[slot] = _zeros(self.layout.n_parameters, self.dtype)
+        return self._slots[slot]
 
     def _views(self, flat: Floats) -> Iterator[tuple[Floats, Floats | None]]:
         """Each layer's weights as an (I, O) view of `flat`, and its biases."""
@@ -92,51 +117,117 @@ class FlatNetwork:
                 view = whole.reshape(n_out, -1)[:, :n_in].T
             yield view, flat[biases_at : biases_at + n_out] if biases_at >= 0 else None
 
-    def set(self, weights: Sequence[Floats], biases: Sequence[Floats] | None) -> None:
-        """Take over (I, O) weights and (O,) biases."""
-        self.params[:] = 0  # after a divergence there may be NaN in the padding
-        for k, (view, bias_view) in enumerate(self._views(self.params)):
+    def _copy_in(self, flat: Floats, weights: Sequence[Floats], biases: Sequence[Floats | None] | None) -> None:
+        flat[:] = 0  # after a divergence there may be NaN in the padding
+        for k, (view, bias_view) in enumerate(self._views(flat)):
             view[:] = weights[k]
             if bias_view is not None and biases is not None:
                 bias_view[:] = biases[k]
 
-    def get(self, weights: Sequence[Floats], biases: Sequence[Floats] | None) -> None:
-        """Write the parameters into (I, O) weights and (O,) biases."""
-        for k, (view, bias_view) in enumerate(self._views(self.params)):
+    def _copy_out(self, flat: Floats, weights: Sequence[Floats], biases: Sequence[Floats | None] | None) -> None:
+        for k, (view, bias_view) in enumerate(self._views(flat)):
             weights[k][:] = view
-            if bias_view is not None and biases is not None:
-                biases[k][:] = bias_view
+            bias = biases[k] if biases is not None else None
+            if bias_view is not None and bias is not None:
+                bias[:] = bias_view
+
+    def set(self, weights: Sequence[Floats], biases: Sequence[Floats | None] | None) -> None:
+        """Take over (I, O) weights and (O,) biases; None where a layer has none."""
+        self._copy_in(self.params, weights, biases)
+
+    def get(self, weights: Sequence[Floats], biases: Sequence[Floats | None] | None) -> None:
+        """Write the parameters into (I, O) weights and (O,) biases."""
+        self._copy_out(self.params, weights, biases)
+
+    def set_state(self, slot: int, weights: Sequence[Floats], biases: Sequence[Floats | None] | None) -> None:
+        """Take over an optimiser's state, arrays as in `set`. Slot 1: momentum, Adam's m; slot 2: running squares."""
+        self._copy_in(self._slot(slot), weights, biases)
+
+    def state(self, slot: int, weights: Sequence[Floats], biases: Sequence[Floats | None] | None) -> None:
+        """Write an optimiser's state into arrays as in `get`."""
+        self._copy_out(self._slot(slot), weights, biases)
+
+    def reset_state(self) -> None:
+        """Forget the optimiser's state."""
+        self._slots = {slot: np.empty(0, self.dtype) for slot in self._slots}
+
+    def penalty(self) -> float:
+        """Return the penalties on the parameters as they are."""
+        total = 0.0
+        for layer, (weights, biases) in zip(self.layers, self._views(self.params), strict=True):
+            l1, l2, bias_l1, bias_l2 = layer.penalties
+            total += l1 * float(np.abs(weights).sum()) + l2 * float(np.square(weights).sum())
+            if biases is not None:
+                total += bias_l1 * float(np.abs(biases).sum()) + bias_l2 * float(np.square(biases).sum())
+        return total
 
     def train(
         self,
         packed: Packed,
         truth: Truth,
         *,
-        order: NDArray[np.int64] | None,
-        n_samples: int,
-        capacity: int,
-        updates: Updates,
-        draws: Draws,
-        mask_only: bool,
-        threads: int | None,
+        batch_size: int,
+        rates: NDArray[np.float64],
+        optimizer: spec.Optimizer,
+        loss: str,
+        order: NDArray[np.int64] | None = None,
+        n_samples: int | None = None,
+        steps_before: int = 0,
+        loss_scale: float = 1.0,
+        repeats: int = 1,
+        draws: Draws | None = None,
+        mask_only: bool = False,
+        first_row: int = 0,
+        threads: int | None = None,
         progress: Callable[[int], None] | None = None,
-    ) -> tuple[float, float, int]:
-        """Train on the first `n_samples` of `order`, `capacity` a batch; `updates.rates` has a rate for each batch.
+    ) -> Totals:
+        """Train on samples in the order given, a step for each batch.
 
-        `mask_only` leaves dropout's scaling out of the gradient, see `scripts.sgd_epoch`.
-        Returns the sum of squared errors, the cross-entropy and the number of correct outputs, each before its update.
+        Parameters
+        ----------
+        packed : Packed
+            Images.
+        truth : Truth
+            From `truth_of`, for all images.
+        batch_size : int
+            Samples of a batch; the last one may have fewer.
+        rates : ndarray, shape (steps,), float64
+            Learning rate of each step.
+        optimizer : spec.Optimizer
+            Update rule.
+        loss : str
+            "cross_entropy" for a softmax or sigmoid output; or "squared_error", whose gradient is (o - t) f'(o).
+        order : ndarray of int64, optional
+            Indices of the samples. Default: the first `n_samples` (default: all), as they are.
+        steps_before : int, default 0
+            Steps that this optimiser has taken.
+        loss_scale : float, default 1
+            Factor on the gradient of the loss.
+        repeats : int, default 1
+            Updates from each batch's outputs, plain SGD only.
+        draws : Draws, optional
+            Where dropout draws come from.
+        mask_only : bool, default False
+            Leave dropout's scaling out of the gradient.
+        first_row : int, default 0
+            Number of the first sample within the epoch, for counter-based draws.
+        threads : int, optional
+            Threads to use; the result does not depend on it.
+        progress : callable, optional
+            Called with the number of samples done, several times a second. May raise to stop.
         """
-        one_rate = bool((updates.rates == updates.rates[:1]).all())
-        per_sample = capacity == 1 and updates.optimizer == spec.SGD and updates.repeats == 1 and one_rate
-        if per_sample:
-            capacity = PER_SAMPLE_BLOCK
-        self.allocate(updates.optimizer, updates.repeats)
+        n_samples = len(packed if order is None else order) if n_samples is None else n_samples
+        updates = self._updates(optimizer, loss, loss_scale, rates, steps_before, repeats)
+        one_rate = bool((rates == rates[:1]).all())
+        per_sample = batch_size == 1 and updates.direct and repeats == 1 and one_rate
+        capacity = PER_SAMPLE_BLOCK if per_sample else batch_size
+        self._need(updates)
         layout = self.layout
         values = _scratch(layout.n_values * capacity, self.dtype)
         deltas = _scratch(layout.n_values * capacity, self.dtype)
-        scores = np.empty((capacity, 3))
+        scores = np.empty((capacity, 4))
+        totals = np.zeros(5)
         work = self._multiply_adds(packed) * capacity
-        totals = np.zeros(3)
         threads = count_threads(threads)
         workers = threads if work > _PARALLEL_FROM else 1
         tiles = self.table[:1] if per_sample else self.table  # per-sample SGD splits only the first layer
@@ -150,31 +241,61 @@ class FlatNetwork:
             else:
                 assert order is not None
                 blocks = packed.blocks(self.dtype, capacity, threads, order[row_0:row_1])
-            dropout = self._dropout(draws, mask_only, row_0, row_1 - row_0, capacity, per_sample, threads)
+            dropout = self._dropout(draws, mask_only, first_row + row_0, row_1 - row_0, capacity, per_sample, threads)
             some = _some_rows(truth, row_0, row_1, order)
             barrier = np.zeros(1, np.int64)
             if per_sample:
                 products = gram[first:last] if gram is not None else packed.gram(self.dtype, blocks, threads, False)
                 run_workers(
                     sgd.train_per_sample, workers, barrier, blocks, products, self.table, self.params, dropout,
-                    some, updates.loss, float(updates.rates[0]), values, deltas, totals,
+                    some, updates.loss, -float(rates[0]) * loss_scale, values, deltas, totals,
                 )  # fmt: skip
             else:
-                weights = sgd.Parameters(self.params, self.grads, self.slot_1, self.slot_2)
-                slice_updates = updates._replace(
-                    rates=updates.rates[first:last], steps_before=updates.steps_before + first
-                )
+                factors = np.ones((len(self.layers), 2))
+                weights = sgd.Parameters(self.params, self._grads, self._slots[1], self._slots[2], factors)
+                some_updates = updates._replace(rates=rates[first:last], steps_before=steps_before + first)
                 run_workers(
-                    sgd.train_batches, workers, barrier, blocks, self.table, weights, dropout, some, slice_updates,
+                    sgd.train_batches, workers, barrier, blocks, self.table, weights, dropout, some, some_updates,
                     values, deltas, scores, totals,
                 )  # fmt: skip
             if progress is not None:
                 progress(row_1)
-        return float(totals[0]), float(totals[1]), int(totals[2])
+        squared, entropy, correct, right_side, penalty = totals.tolist()
+        return Totals(squared, entropy, int(correct), int(right_side), penalty)
+
+    def _updates(
+        self,
+        optimizer: spec.Optimizer,
+        loss: str,
+        loss_scale: float,
+        rates: NDArray[np.float64],
+        steps_before: int,
+        repeats: int,
+    ) -> Updates:
+        penalties = [layer.penalties for layer in self.layers]
+        penalized = any(map(any, penalties))
+        changed = optimizer.weight_decay or optimizer.clip_value or optimizer.clip_norm or optimizer.global_clip_norm
+        return Updates(
+            loss=spec.LOSSES[loss],
+            loss_scale=float(loss_scale),
+            optimizer=spec.OPTIMIZERS[optimizer.name],
+            rates=rates,
+            steps_before=steps_before,
+            decay_1=float(optimizer.decay_1),
+            decay_2=float(optimizer.decay_2),
+            epsilon=float(optimizer.epsilon),
+            weight_decay=float(optimizer.weight_decay),
+            clip_value=float(optimizer.clip_value),
+            clip_norm=float(optimizer.clip_norm),
+            global_clip_norm=float(optimizer.global_clip_norm),
+            penalties=np.array(penalties if penalized else np.empty((0, 4)), np.float64),
+            repeats=repeats,
+            direct=optimizer.name == "sgd" and not penalized and not changed,
+        )
 
     def _dropout(
         self,
-        draws: Draws,
+        draws: Draws | None,
         mask_only: bool,
         row_0: int,
         n_rows: int,
@@ -183,23 +304,31 @@ class FlatNetwork:
         workers: int,
     ) -> Dropout:
         hidden = self.layout.sizes[1:-1]
-        if draws.rate == 0 or not hidden:
-            return no_dropout()
-        mask = draws.take(row_0, n_rows, 1 if per_sample else capacity, hidden, workers)
+        rates = [layer.dropout for layer in self.layers[:-1]]
+        if draws is None or not any(rates):
+            return self._no_dropout()
+        mask = draws.take(row_0, n_rows, 1 if per_sample else capacity, hidden, rates, workers)
         if per_sample and len(hidden) > 1:
             mask = _by_layer(mask, n_rows, capacity, hidden)
-        scale = 1 / (1 - draws.rate)
-        return Dropout(mask, scale, 1.0, 1.0) if mask_only else Dropout(mask, scale, 1 / scale, scale)
+        scales = np.tile((0.0, 1.0, 0.0), (len(self.layers), 1))
+        for k, rate in enumerate(rates):
+            if rate:
+                scale = 1 / (1 - rate)
+                scales[k] = (scale, 1, 1) if mask_only else (scale, 1 / scale, scale)
+        return Dropout(mask, scales)
+
+    def _no_dropout(self) -> Dropout:
+        return Dropout(np.empty(0, np.uint8), np.tile((0.0, 1.0, 0.0), (len(self.layers), 1)))
 
     def infer(
         self, packed: Packed, truth: Truth | None, threads: int | None, want_outputs: bool = False
     ) -> tuple[NDArray[np.float64], Floats]:
-        """Scores of all rows, (N, 3), if there is a `truth`; outputs, (N, O), if wanted; else with no rows."""
+        """Scores, (N, 4) as in `Totals`, if there is a `truth`, and outputs, (N, O), if wanted; else no rows."""
         n, n_out = len(packed), self.layout.sizes[-1]
         outputs = np.empty((n if want_outputs else 0, n_out), self.dtype)
-        scores = np.empty((0 if truth is None else n, 3))
+        scores = np.empty((0 if truth is None else n, 4))
         if truth is None:
-            truth = Truth(np.zeros(n, np.int64), np.empty(0, self.dtype))
+            truth = Truth(np.zeros(n, np.int64), np.empty(0, self.dtype), np.empty(0), 0.0, np.nan)
         capacity = EVALUATION_BLOCK
         threads = count_threads(threads)
         blocks = packed.blocks(self.dtype, capacity, threads)
@@ -209,7 +338,7 @@ class FlatNetwork:
             workers = min(threads, last - first) if per_block * (last - first) > _PARALLEL_FROM else 1
             run_workers(
                 infer, workers, _some_blocks(blocks, first, last, row_1 - row_0), self.table, self.params,
-                no_dropout(), _some_rows(truth, row_0, row_1, None),
+                self._no_dropout(), _some_rows(truth, row_0, row_1, None),
                 _scratch(workers * capacity * self.layout.n_values, self.dtype),
                 outputs[row_0:row_1], scores[row_0:row_1],
             )  # fmt: skip
@@ -220,11 +349,6 @@ class FlatNetwork:
         sizes = self.layout.sizes
         inputs = packed.density * sizes[0]
         return int(2 * inputs * sizes[1] + 3 * sum(a * b for a, b in itertools.pairwise(sizes[1:]))) + 1
-
-
-def no_dropout() -> Dropout:
-    """Return what kernels read as: no dropout."""
-    return Dropout(np.empty(0, np.uint8), 0.0, 1.0, 0.0)
 
 
 def _by_layer(mask: NDArray[np.uint8], n_rows: int, capacity: int, sizes: Sequence[int]) -> NDArray[np.uint8]:
@@ -272,10 +396,20 @@ def _some_rows(truth: Truth, row_0: int, row_1: int, order: NDArray[np.int64] | 
     targets = truth.targets
     if targets.size:
         targets = targets.reshape(len(truth.labels), -1)[rows].reshape(-1)
-    return Truth(truth.labels[rows], targets)
+    weights = truth.weights[rows] if truth.weights.size else truth.weights
+    return truth._replace(labels=truth.labels[rows], targets=targets, weights=weights)
 
 
-def truth_of(labels: ArrayLike, n: int, n_out: int, dtype: np.dtype[Any]) -> Truth:
+def truth_of(
+    labels: ArrayLike,
+    n: int,
+    n_out: int,
+    dtype: np.dtype[Any],
+    *,
+    sample_weights: ArrayLike | None = None,
+    floor: float = sys.float_info.min,
+    threshold: float = math.nan,
+) -> Truth:
     """Check labels for `n` images and `n_out` outputs.
 
     Parameters
@@ -286,6 +420,13 @@ def truth_of(labels: ArrayLike, n: int, n_out: int, dtype: np.dtype[Any]) -> Tru
         What they must fit.
     dtype : dtype
         The float type of the network.
+    sample_weights : ndarray, shape (n,), optional
+        Factors on the samples' losses and gradients. Default: 1.
+    floor : float
+        Probabilities are clipped to [floor, 1 - floor] when their cross-entropy is reported. By default a certain
+        mistake costs 708, not infinity.
+    threshold : float, default NaN
+        Outputs and targets above it count as 1 in `Totals.right_side`; NaN counts nothing.
 
     Returns
     -------
@@ -295,6 +436,9 @@ def truth_of(labels: ArrayLike, n: int, n_out: int, dtype: np.dtype[Any]) -> Tru
     y = np.asarray(labels)
     if y.shape[:1] != (n,):
         raise ValueError(f"labels have shape {y.shape}, but there are {n} images: one label for each is wanted.")
+    weights = np.empty(0) if sample_weights is None else np.array(sample_weights, np.float64)
+    if sample_weights is not None and (weights.shape != (n,) or not np.isfinite(weights).all()):
+        raise ValueError(f"sample weights have shape {weights.shape}; {n} finite numbers are wanted.")
     if y.ndim == 1:
         if y.dtype.kind not in "iu":
             raise TypeError(
@@ -307,7 +451,7 @@ def truth_of(labels: ArrayLike, n: int, n_out: int, dtype: np.dtype[Any]) -> Tru
                 f"labels lie between {low} and {high}; the network has {n_out} outputs, so 0 to {n_out - 1} are "
                 "accepted."
             )
-        return Truth(y.astype(np.int64), np.empty(0, dtype))
+        return Truth(y.astype(np.int64), np.empty(0, dtype), weights, floor, threshold)
     if y.shape != (n, n_out):
         raise ValueError(f"labels have shape {y.shape}; ({n},) integers or ({n}, {n_out}) targets are wanted.")
     if y.dtype.kind not in "biuf":
@@ -315,9 +459,9 @@ def truth_of(labels: ArrayLike, n: int, n_out: int, dtype: np.dtype[Any]) -> Tru
     best = np.argmax(y, axis=1)
     one_hot = np.count_nonzero(y) == n and bool((y[np.arange(n), best] == 1).all())
     if one_hot:
-        return Truth(best, np.empty(0, dtype))
+        return Truth(best, np.empty(0, dtype), weights, floor, threshold)
     if not np.isfinite(y).all():
         raise ValueError("labels hold NaN or infinity; all targets must be finite.")
     padded = np.zeros((n, spec.padded(n_out, dtype.itemsize)), dtype)
     padded[:, :n_out] = y
-    return Truth(best, padded.reshape(-1))
+    return Truth(best, padded.reshape(-1), weights, floor, threshold)

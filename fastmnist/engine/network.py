@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,15 +12,14 @@ from fastmnist import spec
 from fastmnist.engine.draws import Draws
 from fastmnist.engine.flat import FlatNetwork, truth_of
 from fastmnist.engine.packing import Floats, Packed, as_packed
-from fastmnist.kernels.sgd import Updates
 
-# Keras 3's defaults: momentum or beta_1, rho or beta_2, epsilon.
-_CONSTANTS = {
-    spec.SGD: (0.0, 0.0, 0.0),
-    spec.MOMENTUM: (0.9, 0.0, 0.0),
-    spec.NESTEROV: (0.9, 0.0, 0.0),
-    spec.RMSPROP: (0.0, 0.9, 1e-7),
-    spec.ADAM: (0.9, 0.999, 1e-7),
+# Keras 3's defaults.
+_OPTIMIZERS = {
+    "sgd": spec.Optimizer("sgd"),
+    "momentum": spec.Optimizer("momentum", decay_1=0.9),
+    "nesterov": spec.Optimizer("nesterov", decay_1=0.9),
+    "rmsprop": spec.Optimizer("rmsprop", decay_2=0.9),
+    "adam": spec.Optimizer("adam", decay_1=0.9, decay_2=0.999),
 }
 
 
@@ -84,27 +82,25 @@ class Network:
         seed: int = 0,
         threads: int | None = None,
     ) -> None:
-        if len(sizes) < 2 or any(n < 1 for n in sizes):
-            raise ValueError(f"sizes is {tuple(sizes)}; at least inputs and outputs are wanted, each 1 or more.")
-        _check("activation", activation, spec.HIDDEN_ACTIVATIONS)
-        _check("output", output, spec.ACTIVATIONS)
-        _check("loss", loss, spec.LOSSES)
-        _check("optimizer", optimizer, spec.OPTIMIZERS)
-        _check("dtype", dtype, ("float32", "float64"))
+        if len(sizes) < 2 or any(isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1 for n in sizes):
+            raise ValueError(f"sizes is {tuple(sizes)}; whole numbers from 1 are wanted, inputs and outputs at least.")
+        spec.require_one_of("activation", activation, spec.HIDDEN_ACTIVATIONS)
+        spec.require_one_of("output", output, spec.ACTIVATIONS)
+        spec.require_one_of("loss", loss, spec.LOSSES)
+        spec.require_one_of("optimizer", optimizer, spec.OPTIMIZERS)
+        spec.require_one_of("dtype", dtype, ("float32", "float64"))
         if loss == "cross_entropy" and output not in ("softmax", "sigmoid"):
             raise ValueError(f'loss "cross_entropy" needs output "softmax" or "sigmoid", not {output!r}.')
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is {dropout}; a share in [0, 1) is wanted.")
         self.sizes = tuple(int(n) for n in sizes)
         self.epochs = 0
         self._steps = 0
         self._seed = seed
-        self._dropout = dropout
-        self._loss = spec.LOSSES[loss]
-        self._optimizer = spec.OPTIMIZERS[optimizer]
+        self._loss = loss
+        self._optimizer = _OPTIMIZERS[optimizer]
         self._threads = threads
-        hidden = [spec.ACTIVATIONS[activation]] * (len(self.sizes) - 2)
-        self._flat = FlatNetwork(self.sizes, np.dtype(dtype), True, hidden, spec.ACTIVATIONS[output])
+        layers = [spec.Layer(n, activation, dropout=dropout) for n in self.sizes[1:-1]]
+        layers.append(spec.Layer(self.sizes[-1], output))
+        self._flat = FlatNetwork(self.sizes[0], layers, np.dtype(dtype))
         self._random = np.random.default_rng(seed)
         self.weights = [
             _initial(self._random, i, o, activation) for i, o in zip(self.sizes, self.sizes[1:], strict=False)
@@ -178,49 +174,46 @@ class Network:
         """
         packed = self._images(images)
         n = len(packed)
-        if not 1 <= batch_size <= n:
-            raise ValueError(f"batch_size is {batch_size}; 1 to {n}, the number of images, is wanted.")
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or not 1 <= batch_size <= n:
+            raise ValueError(
+                f"batch_size is {batch_size!r}; a whole number from 1 to {n}, the number of images, is wanted."
+            )
         truth = truth_of(labels, n, self.sizes[-1], self._flat.dtype)
         steps = -(-n // batch_size)
-        rates = np.asarray(learning_rate, np.float64)
-        if rates.shape not in ((), (steps,)) or not (rates >= 0).all():
+        rates = np.asarray(learning_rate)
+        if rates.dtype.kind not in "iuf" or rates.shape not in ((), (steps,)):
             raise ValueError(
-                f"learning_rate is {learning_rate!r}; 0 or more is wanted, or one for each of {steps} steps."
+                f"learning_rate is {learning_rate!r}; a number is wanted, or one for each of {steps} steps."
             )
-        decay_1, decay_2, epsilon = _CONSTANTS[self._optimizer]
-        updates = Updates(
-            loss=self._loss,
-            optimizer=self._optimizer,
-            rates=np.broadcast_to(rates, steps).copy(),
-            steps_before=self._steps,
-            decay_1=decay_1,
-            decay_2=decay_2,
-            epsilon=epsilon,
-            repeats=1,
-        )
-        squared, entropy, correct = self._flat.train(
+        if not (rates >= 0).all() or not np.isfinite(rates).all():
+            raise ValueError(f"learning_rate is {learning_rate!r}; finite numbers from 0 are wanted.")
+        totals = self._flat.train(
             packed,
             truth,
+            batch_size=int(batch_size),
+            rates=np.broadcast_to(rates, steps).astype(np.float64),
+            optimizer=self._optimizer,
+            loss=self._loss,
             order=self._random.permutation(n) if shuffle else None,
-            n_samples=n,
-            capacity=batch_size,
-            updates=updates,
-            draws=Draws(self._dropout, self._seed, "drop-below", epoch=self.epochs),
-            mask_only=False,
+            steps_before=self._steps,
+            draws=Draws(self._seed, epoch=self.epochs),
             threads=self._threads,
             progress=progress,
         )
         self.epochs += 1
         self._steps += steps
-        return (entropy if self._loss == spec.CROSS_ENTROPY else squared) / n, correct
+        return self._mean_loss(totals.squared, totals.entropy, n), totals.correct
+
+    def _mean_loss(self, squared: float, entropy: float, n: int) -> float:
+        return (entropy if self._loss == "cross_entropy" else squared) / n
 
     def evaluate(self, images: ArrayLike | Packed, labels: ArrayLike) -> tuple[float, int]:
         """Mean loss and number of correct outputs, without dropout."""
         packed = self._images(images)
         truth = truth_of(labels, len(packed), self.sizes[-1], self._flat.dtype)
         scores, _ = self._flat.infer(packed, truth, self._threads)
-        squared, entropy, correct = scores.sum(axis=0)
-        return float(entropy if self._loss == spec.CROSS_ENTROPY else squared) / len(packed), int(correct)
+        squared, entropy, correct, _ = scores.sum(axis=0).tolist()
+        return self._mean_loss(squared, entropy, len(packed)), int(correct)
 
     def predict(self, images: ArrayLike | Packed) -> Floats:
         """Return the outputs, shape (N, O)."""
@@ -238,11 +231,6 @@ class Network:
         if packed.shape[1] != self.sizes[0]:
             raise ValueError(f"images have {packed.shape[1]} inputs each; this network takes {self.sizes[0]}.")
         return packed
-
-
-def _check(name: str, value: str, accepted: Any) -> None:
-    if value not in accepted:
-        raise ValueError(f"{name} is {value!r}; accepted are {', '.join(map(repr, accepted))}.")
 
 
 def _initial(random: np.random.Generator, n_in: int, n_out: int, activation: str) -> NDArray[np.float64]:

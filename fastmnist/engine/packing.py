@@ -27,6 +27,10 @@ _REMEMBERED = 4
 _DENSE_FROM = 0.5
 
 
+# One at a time: networks trained at once on the same images want the same blocks.
+_preparing = threading.RLock()
+
+
 class Packed:
     """Images as lists of their non-zero pixels: pack once, pass in place of the images, epoch after epoch.
 
@@ -42,11 +46,12 @@ class Packed:
         Memory held, blocks and Gram products prepared so far included.
     """
 
-    def __init__(self, n_inputs: int, starts: NDArray[np.int64], columns: Any, values: Any) -> None:
+    def __init__(self, n_inputs: int, starts: NDArray[np.int64], columns: Any, values: Any, scale: float = 1.0) -> None:
         self.shape = (len(starts) - 1, n_inputs)
         self._starts = starts
         self._columns = columns
         self._values = values
+        self._scale = scale
         self._prepared: dict[tuple[Any, ...], Any] = {}
 
     def __len__(self) -> int:
@@ -71,17 +76,26 @@ class Packed:
         return sum(a.nbytes for a in {id(a): a for a in arrays}.values())
 
     def _once(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
-        if key not in self._prepared:
-            self._prepared[key] = make()
-        made: T = self._prepared[key]
-        return made
+        with _preparing:
+            if key not in self._prepared:
+                self._prepared[key] = make()
+            made: T = self._prepared[key]
+            return made
 
     def _entries(self, dtype: np.dtype[Any]) -> tuple[Any, Floats]:
         """Values and their table for computations in `dtype`."""
-        table = np.arange(256, dtype=dtype) / dtype.type(255)
-        if self._values.dtype in (np.uint8, dtype):
+        table = (np.arange(256, dtype=dtype) / dtype.type(255)) * dtype.type(self._scale)
+        if self._values.dtype == np.uint8 or (self._values.dtype == dtype and self._scale == 1):
             return self._values, table
-        return self._once(("values", dtype), lambda: self._values.astype(dtype)), table
+        return self._once(("values", dtype), lambda: (self._values * self._scale).astype(dtype)), table
+
+    def dropped(self, rate: float, rng: np.random.Generator) -> Packed:
+        """Dropout of the inputs: a share `rate` of them set to 0, the others divided by ``1 - rate``."""
+        kept = rng.random(self._columns.size, dtype=np.float32) >= rate
+        counts = np.concatenate(([0], np.cumsum(kept)))
+        return Packed(
+            self.shape[1], counts[self._starts], self._columns[kept], self._values[kept], self._scale / (1 - rate)
+        )
 
     def blocks(
         self, dtype: np.dtype[Any], capacity: int, workers: int, order: NDArray[np.int64] | None = None
@@ -245,8 +259,17 @@ class _Memory:
 
 
 _MEMORY = _Memory()
+
+
+def _renew_locks() -> None:
+    """Start with free locks, as a forked child must."""
+    global _preparing
+    _preparing = threading.RLock()
+    _MEMORY.renew_lock()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_MEMORY.renew_lock)
+    os.register_at_fork(after_in_child=_renew_locks)
 _HASH_WORDS = 1024
 _MULTIPLIERS = np.random.default_rng(0).integers(2**63, size=_HASH_WORDS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 

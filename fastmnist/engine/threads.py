@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numba
 import numpy as np
+
+Job = Callable[[int, Callable[[int], None]], tuple[float, int]]
 
 _busy = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
@@ -95,3 +98,25 @@ def _wait_for(workers: list[Future[None]]) -> None:
             interruption = error
     if interruption is not None:
         raise interruption
+
+
+def run_apart(jobs: Sequence[Job], threads: int | None) -> list[tuple[float, int]]:
+    """Run independent jobs, each on one thread, ``job(threads=1, progress=...)``; returns their results in order.
+
+    Ctrl-C ends every job at its next report of progress.
+    """
+    stopped = threading.Event()
+
+    def go_on(_: int) -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(count_threads(threads), thread_name_prefix="fastmnist-job") as pool:
+        running = [pool.submit(job, 1, go_on) for job in jobs]
+        try:
+            return [one.result() for one in running]
+        except BaseException:
+            stopped.set()
+            for one in running:
+                one.cancel()
+            raise

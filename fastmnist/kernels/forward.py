@@ -33,15 +33,18 @@ class Truth(NamedTuple):
 
     labels: np.ndarray  # (n_rows,) int64: the class, or the argmax of the target vector
     targets: np.ndarray  # (n_rows, tiles * V) flattened float, empty where the targets are one-hot
+    weights: np.ndarray  # (n_rows,) float64: factor on a row's losses and gradient; empty where all are 1
+    floor: float  # probabilities are clipped to [floor, 1 - floor] when a cross-entropy is reported
+    threshold: float  # outputs above it count as 1 in `score_outputs`; NaN if nobody asks
 
 
 class Dropout(NamedTuple):
     """Dropout draws of the rows of the blocks, and what is done with them."""
 
     mask: np.ndarray  # uint8, in drawing order, at least one tile longer than the draws; empty without dropout
-    keep_scale: float  # factor on kept values; 0 without dropout
-    value_scale: float  # factor on values before the activation's gradient is taken
-    gradient_scale: float  # factor on kept gradients; 0 without dropout
+    # (layers, 3) float64: the factor on kept values, 0 without dropout; that on values before the activation's gradient
+    # is taken; that on kept gradients, 0 without dropout
+    scales: np.ndarray
 
 
 @inlined
@@ -121,7 +124,7 @@ def upper_layers_forward(b, blocks, layers, params, dropout, values, at, r0, r1)
             draws = mask_start(b, n_rows, blocks, layers, k)
             activate(
                 values, here, lanes, step, r0, r1, n_out, 0, tiles, layers[k, ACTIVATION],
-                dropout.mask, draws, n_out, dropout.keep_scale,
+                dropout.mask, draws, n_out, dropout.scales[k, 0],
             )  # fmt: skip
     last = n_layers - 1
     here = at + layers[last, VALUES] * capacity
@@ -131,31 +134,32 @@ def upper_layers_forward(b, blocks, layers, params, dropout, values, at, r0, r1)
 
 @inlined
 def score_row(b, r, blocks, layers, truth, values, at):
-    """`score_outputs` of row r of block b."""
+    """`score_outputs` of row r of block b, its losses times the row's weight."""
     lanes = TILE_BYTES // values.itemsize
     last = layers.shape[0] - 1
     n = b * blocks.capacity + r
     n_out = layers[last, N_OUT]
     here = at + layers[last, VALUES] * blocks.capacity + r * lanes
-    target_at = n * layers[last, OUT_TILES] * lanes
-    return score_outputs(
-        values,
-        here,
-        blocks.capacity * lanes,
-        n_out,
-        layers[last, ACTIVATION],
-        truth.labels[n],
-        truth.targets,
-        target_at,
-    )
+    squared, entropy, correct, sides = score_outputs(
+        values, here, blocks.capacity * lanes, n_out, layers[last, ACTIVATION], truth.labels[n], truth.targets,
+        n * layers[last, OUT_TILES] * lanes, truth.floor, truth.threshold,
+    )  # fmt: skip
+    weight = row_weight(truth, n)
+    return weight * squared, weight * entropy, correct, sides
+
+
+@inlined
+def row_weight(truth, n):
+    """Weight of row n."""
+    return truth.weights[n] if truth.weights.size else 1.0
 
 
 @entry
 def infer(w, n_workers, blocks, layers, params, dropout, truth, values, outputs, scores):
     """Outputs and scores of all rows, without dropout; a worker takes whole blocks.
 
-    values: scratch, a block's values for each worker; outputs (n_rows, O), or (0, O) if not wanted; scores (n_rows, 3):
-    squared error, cross-entropy, correct; (0, 3) if not wanted.
+    values: scratch, a block's values for each worker; outputs (n_rows, O), or (0, O) if not wanted; scores (n_rows, 4)
+    from `score_row`, or (0, 4) if not wanted.
     """
     lanes = TILE_BYTES // values.itemsize
     n_blocks = blocks.start.size
@@ -177,10 +181,11 @@ def infer(w, n_workers, blocks, layers, params, dropout, truth, values, outputs,
         for r in range(n_rows):
             n = b * blocks.capacity + r
             if scores.shape[0]:
-                squared, entropy, correct = score_row(b, r, blocks, layers, truth, values, at)
+                squared, entropy, correct, sides = score_row(b, r, blocks, layers, truth, values, at)
                 scores[n, 0] = squared
                 scores[n, 1] = entropy
                 scores[n, 2] = correct
+                scores[n, 3] = sides
             if outputs.shape[0]:
                 for o in range(layers[last, N_OUT]):
                     outputs[n, o] = values[here + o // lanes * step + r * lanes + o % lanes]

@@ -25,7 +25,6 @@ from fastmnist.kernels.simd import (
     vwhere_positive,
 )
 from fastmnist.spec import (
-    ADAM,
     CROSS_ENTROPY,
     LINEAR,
     MOMENTUM,
@@ -33,6 +32,7 @@ from fastmnist.spec import (
     RELU,
     RELU_STRAIGHT_THROUGH,
     RMSPROP,
+    SGD,
     SIGMOID,
     SOFTMAX,
     TANH,
@@ -233,10 +233,11 @@ def _target(z, t, label, targets, target_at):
 
 
 @kernel
-def score_outputs(z, at, tile_step, n_units, activation, label, targets, target_at):
-    """(sum of squared errors, cross-entropy, whether the largest output is the label's) of one finished row.
+def score_outputs(z, at, tile_step, n_units, activation, label, targets, target_at, floor, threshold):
+    """(squared error, cross-entropy, argmax right, outputs on the right side of `threshold`) of one finished row.
 
     targets[target_at:] is the row's target vector, padded to whole tiles; where `targets` is empty it is 1 at `label`.
+    The cross-entropy is that of probabilities clipped to [floor, 1 - floor]. A NaN as `threshold` counts nothing.
     """
     lanes = TILE_BYTES // z.itemsize
     squared = _constant(z, 0.0)
@@ -254,22 +255,28 @@ def score_outputs(z, at, tile_step, n_units, activation, label, targets, target_
     entropy = 0.0
     if activation == SOFTMAX or activation == SIGMOID:
         if targets.size == 0 and activation == SOFTMAX:
-            entropy = -_log(own)
+            entropy = -_log(own, floor)
         else:
             for o in range(n_units):
                 v = z[at + o // lanes * tile_step + o % lanes]
                 target = z.dtype.type(o == label) if targets.size == 0 else targets[target_at + o]
                 if target != 0:
-                    entropy -= target * _log(v)
+                    entropy -= target * _log(v, floor)
                 if activation == SIGMOID and target != 1:
-                    entropy -= (1 - target) * _log(1 - v)
-    return float(vsum(squared)), entropy, better == 0
+                    entropy -= (1 - target) * _log(1 - v, floor)
+    sides = 0
+    if threshold == threshold:
+        for o in range(n_units):
+            v = z[at + o // lanes * tile_step + o % lanes]
+            target = z.dtype.type(o == label) if targets.size == 0 else targets[target_at + o]
+            sides += (v > threshold) == (target > threshold)
+    return float(vsum(squared)), entropy, better == 0, sides
 
 
 @kernel
-def _log(p):
-    """Log p with a floor at the smallest normal float64, so that a certain mistake costs 708 and not infinity."""
-    return math.log(max(float(p), 2.2250738585072014e-308)) if p == p else float(p)
+def _log(p, floor):
+    """Log p, p clipped to [floor, 1 - floor]; NaN stays NaN."""
+    return math.log(min(max(float(p), floor), 1 - floor)) if p == p else float(p)
 
 
 @kernel
@@ -302,25 +309,50 @@ def output_deltas(z, d, at, tile_step, n_units, activation, loss, label, targets
 
 
 @kernel
-def optimizer_step(optimizer, params, grads, slot_1, slot_2, at, n_tiles, rate, decay_1, decay_2, epsilon):
+def add_penalty(params, grads, at, n_tiles, l1, l2):
+    """Add the gradient of ``l1 * sum(abs(w)) + l2 * sum(w**2)``, to n_tiles tiles of `grads` from offset `at`."""
+    lanes = TILE_BYTES // params.itemsize
+    zero = _constant(params, 0.0)
+    plus = _constant(params, l1)
+    minus = _constant(params, -l1)
+    for t in range(n_tiles):
+        p = at + t * lanes
+        w = vload(params, p, 0, W1)
+        sign = vwhere_positive(w, plus, vwhere_positive(vsub(zero, w), minus, zero))
+        g = vfma(_constant(params, 2 * l2), w, vadd(vload(grads, p, 0, W1), sign))
+        vstore(grads, p, 0, g)
+
+
+@kernel
+def optimizer_step(updates, params, grads, slot_1, slot_2, at, n_tiles, rate, decay, factor):
     """One step for n_tiles tiles from offset `at`; the gradient is used up (set to 0).
 
-    momentum: m = decay_1 m - rate g, p += m; nesterov: p += decay_1 m - rate g; rmsprop: v = decay_2 v +
-    (1 - decay_2) g**2, p -= rate g / sqrt(v + epsilon); adam: m, v as running means, p -= rate m / (sqrt(v) + epsilon),
+    With g the gradient times `factor`, limited to +-clip_value, and w the parameter less `decay` times itself, sgd:
+    w -= rate g; momentum: m = decay_1 m - rate g, w += m; nesterov: w += decay_1 m - rate g; rmsprop: v = decay_2 v +
+    (1 - decay_2) g**2, w -= rate g / sqrt(v + epsilon); adam: m, v as running means, w -= rate m / (sqrt(v) + epsilon),
     with Adam's bias correction already in `rate`. Keras 3's rules.
     """
+    optimizer = updates.optimizer
     lanes = TILE_BYTES // params.itemsize
     rates = _constant(params, rate)
-    b1 = _constant(params, decay_1)
-    b2 = _constant(params, decay_2)
-    c1 = _constant(params, 1 - decay_1)  # the difference in float64: 1 - 0.999 in float32 is 5e-5 off
-    c2 = _constant(params, 1 - decay_2)
-    eps = _constant(params, epsilon)
+    b1 = _constant(params, updates.decay_1)
+    b2 = _constant(params, updates.decay_2)
+    c1 = _constant(params, 1 - updates.decay_1)  # the difference in float64: 1 - 0.999 in float32 is 5e-5 off
+    c2 = _constant(params, 1 - updates.decay_2)
+    eps = _constant(params, updates.epsilon)
     for t in range(n_tiles):
         p = at + t * lanes
         w = vload(params, p, 0, W1)
         g = vload(grads, p, 0, W1)
-        if optimizer == MOMENTUM or optimizer == NESTEROV:
+        if factor != 1:
+            g = vmul(g, _constant(params, factor))
+        if updates.clip_value > 0:
+            g = _clamp(params, g, updates.clip_value)
+        if decay != 0:
+            w = vsub(w, vmul(_constant(params, decay), w))
+        if optimizer == SGD:
+            w = vsub(w, vmul(rates, g))
+        elif optimizer == MOMENTUM or optimizer == NESTEROV:
             descent = vmul(rates, g)
             m = vsub(vmul(b1, vload(slot_1, p, 0, W1)), descent)
             vstore(slot_1, p, 0, m)
@@ -329,7 +361,7 @@ def optimizer_step(optimizer, params, grads, slot_1, slot_2, at, n_tiles, rate, 
             v = vadd(vmul(b2, vload(slot_2, p, 0, W1)), vmul(c2, vmul(g, g)))
             vstore(slot_2, p, 0, v)
             w = vsub(w, vdiv(vmul(rates, g), vsqrt(vadd(v, eps))))
-        elif optimizer == ADAM:
+        else:
             m = vfma(c1, vsub(g, vload(slot_1, p, 0, W1)), vload(slot_1, p, 0, W1))
             v = vload(slot_2, p, 0, W1)
             v = vfma(c2, vsub(vmul(g, g), v), v)

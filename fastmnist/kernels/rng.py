@@ -121,11 +121,12 @@ def _philox_row(k0, k1, epoch, layer, row, n_units, threshold, out, at):
 
 
 @entry
-def philox_draws(w, n_workers, k0, k1, epoch, row_0, n_rows, capacity, sizes, threshold, out):
+def philox_draws(w, n_workers, k0, k1, epoch, row_0, n_rows, capacity, sizes, thresholds, out):
     """Draws for rows row_0 <= row < row_0 + n_rows of an epoch, in batches of `capacity`, hidden layers of `sizes`.
 
     A draw depends on the seed (k0, k1), epoch, layer, row and unit alone: unit u of a row is word u % 4 of the block
-    with counter (u // 4, row, layer, epoch), kept where it is at least `threshold`.
+    with counter (u // 4, row, layer, epoch), kept where it is at least the layer's threshold. Layers with threshold 0
+    are not drawn.
     """
     n_units = 0
     for layer in range(sizes.size):
@@ -137,5 +138,6 @@ def philox_draws(w, n_workers, k0, k1, epoch, row_0, n_rows, capacity, sizes, th
         at = batch * n_units
         for layer in range(sizes.size):
             row_at = at + (r - batch) * sizes[layer]
-            _philox_row(k0, k1, epoch, layer, row_0 + r, sizes[layer], threshold, out, row_at)
+            if thresholds[layer]:
+                _philox_row(k0, k1, epoch, layer, row_0 + r, sizes[layer], thresholds[layer], out, row_at)
             at += batch_rows * sizes[layer]

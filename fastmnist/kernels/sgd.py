@@ -17,11 +17,12 @@ from fastmnist.kernels.dense import add_rows, back_and_update, product
 from fastmnist.kernels.forward import (
     first_layer_forward,
     mask_start,
+    row_weight,
     rows_of,
     score_row,
     upper_layers_forward,
 )
-from fastmnist.kernels.pointwise import activate, optimizer_step, output_deltas, through_activation
+from fastmnist.kernels.pointwise import activate, add_penalty, optimizer_step, output_deltas, through_activation
 from fastmnist.kernels.simd import W1, W2, W3, W4, W5, group_size, vfma, vload, vsplat, vstore
 from fastmnist.kernels.sparse import share, sparse_update
 from fastmnist.spec import (
@@ -32,7 +33,6 @@ from fastmnist.spec import (
     N_IN,
     N_OUT,
     OUT_TILES,
-    SGD,
     TILE_BYTES,
     VALUES,
     WEIGHTS,
@@ -40,25 +40,33 @@ from fastmnist.spec import (
 
 
 class Updates(NamedTuple):
-    """Loss and update rule."""
+    """Loss and update rule; see `spec.Optimizer` for its constants."""
 
     loss: int
+    loss_scale: float  # factor on the loss's gradient
     optimizer: int
     rates: np.ndarray  # (blocks,) float64: the learning rate of each block
     steps_before: int  # steps taken before the first block
-    decay_1: float  # momentum, or Adam's beta_1
-    decay_2: float  # RMSprop's rho, or Adam's beta_2
+    decay_1: float
+    decay_2: float
     epsilon: float
+    weight_decay: float
+    clip_value: float
+    clip_norm: float
+    global_clip_norm: float
+    penalties: np.ndarray  # (layers, 4) float64: L1 and L2 of the weights, of the biases; (0, 4) without
     repeats: int  # updates from each block's outputs
+    direct: bool  # plain SGD, nothing else: gradients go straight into the parameters
 
 
 class Parameters(NamedTuple):
     """Flat vectors in the layout of `spec.Layout`."""
 
     params: np.ndarray
-    grads: np.ndarray  # zero before and after; empty for plain SGD
+    grads: np.ndarray  # zero before and after; empty where updates are direct
     slot_1: np.ndarray  # the optimiser's state, empty where it has none
     slot_2: np.ndarray
+    factors: np.ndarray  # (layers, 2) float64: what clipping leaves of the gradients of weights and biases; 1 at first
 
 
 @inlined
@@ -84,15 +92,15 @@ def first_layer_update(b, blocks, layers, deltas, target, t0, t1):
 
 @inlined
 def deltas_of_row(b, r, blocks, layers, truth, loss, values, deltas, scale):
-    """`output_deltas` of row r of block b."""
+    """`output_deltas` of row r of block b, times the row's weight."""
     lanes = TILE_BYTES // values.itemsize
     last = layers.shape[0] - 1
     n = b * blocks.capacity + r
     n_out = layers[last, N_OUT]
     here = layers[last, VALUES] * blocks.capacity + r * lanes
     output_deltas(
-        values, deltas, here, blocks.capacity * lanes, n_out, layers[last, ACTIVATION], loss,
-        truth.labels[n], truth.targets, n * layers[last, OUT_TILES] * lanes, scale,
+        values, deltas, here, blocks.capacity * lanes, n_out, layers[last, ACTIVATION], loss, truth.labels[n],
+        truth.targets, n * layers[last, OUT_TILES] * lanes, values.dtype.type(scale * row_weight(truth, n)),
     )  # fmt: skip
 
 
@@ -104,7 +112,7 @@ def deltas_through(b, k, blocks, layers, dropout, values, deltas, r0, r1, t0, t1
     draws = mask_start(b, rows_of(b, blocks), blocks, layers, k)
     through_activation(
         deltas, values, layers[k, VALUES] * blocks.capacity, lanes, blocks.capacity * lanes, r0, r1, n_out, t0, t1,
-        layers[k, ACTIVATION], dropout.mask, draws, n_out, dropout.value_scale, dropout.gradient_scale,
+        layers[k, ACTIVATION], dropout.mask, draws, n_out, dropout.scales[k, 1], dropout.scales[k, 2],
     )  # fmt: skip
 
 
@@ -117,7 +125,7 @@ def activate_first(b, blocks, layers, dropout, values, r0, r1, t0, t1):
         draws = mask_start(b, rows_of(b, blocks), blocks, layers, 0)
         activate(
             values, 0, lanes, blocks.capacity * lanes, r0, r1, n_out, t0, t1, layers[0, ACTIVATION],
-            dropout.mask, draws, n_out, dropout.keep_scale,
+            dropout.mask, draws, n_out, dropout.scales[0, 0],
         )  # fmt: skip
 
 
@@ -158,7 +166,7 @@ def recurrence(b, r, blocks, layers, gram, values, deltas):
 
 @inlined
 def _train_row(b, r, blocks, gram, layers, params, dropout, truth, loss, scale, values, deltas):
-    """One sample, all of it but the first layer's products; returns its `score_outputs`."""
+    """One sample, all of it but the first layer's products; returns its `score_row`."""
     capacity = blocks.capacity
     n_layers = layers.shape[0]
     recurrence(b, r, blocks, layers, gram, values, deltas)
@@ -186,15 +194,15 @@ def _train_row(b, r, blocks, gram, layers, params, dropout, truth, loss, scale, 
 
 @entry
 def train_per_sample(
-    w, n_workers, barrier, blocks, gram, layers, params, dropout, truth, loss, rate, values, deltas, totals
+    w, n_workers, barrier, blocks, gram, layers, params, dropout, truth, loss, scale, values, deltas, totals
 ):
-    """Per-sample SGD, exactly, over blocks whose Gram products are known; adds `score_outputs` of each row to totals.
+    """Per-sample SGD, exactly, over blocks whose Gram products are known; adds `score_row` of each row to totals.
 
     Sample r of a block that starts from weights W sees x_r W + sum over s < r of (x_r . x_s) delta_s, where delta_s is
     sample s's update factor: so the first layer's products run for whole blocks, split by tiles, and only the
-    recurrence and the layers above it go sample by sample, all on worker 0.
+    recurrence and the layers above it go sample by sample, all on worker 0. scale: minus the learning rate, times the
+    factor on the loss's gradient.
     """
-    scale = params.dtype.type(-rate)
     n_blocks = blocks.start.size
     t0, t1 = share(layers[0, OUT_TILES], w, n_workers)
     meetings = 0
@@ -207,12 +215,13 @@ def train_per_sample(
         meetings = meet(barrier, meetings, n_workers)
         if w == 0:
             for r in range(rows_of(b, blocks)):
-                squared, entropy, correct = _train_row(
+                squared, entropy, correct, sides = _train_row(
                     b, r, blocks, gram, layers, params, dropout, truth, loss, scale, values, deltas
                 )
                 totals[0] += squared
                 totals[1] += entropy
                 totals[2] += correct
+                totals[3] += sides
         meetings = meet(barrier, meetings, n_workers)
 
 
@@ -290,8 +299,8 @@ def _step_biases(layers, k, b, blocks, deltas, target, w, n_workers, factor):
 
 
 @kernel
-def _work_on_tiles(w, n_workers, b, repeat, blocks, layers, weights, dropout, updates, values, deltas):
-    """Worker w's tiles: block b - 1's deltas of the first layer and its weight updates, then block b's first layer.
+def _gradients(w, n_workers, b, repeat, blocks, layers, weights, dropout, updates, values, deltas):
+    """Worker w's tiles of block b: the first layer's deltas, and all gradients, or the updates where they are direct.
 
     `repeat` counts the updates from the same outputs; the first layer, which the backward pass never reads, is updated
     once, after the last.
@@ -299,46 +308,37 @@ def _work_on_tiles(w, n_workers, b, repeat, blocks, layers, weights, dropout, up
     lanes = TILE_BYTES // values.itemsize
     params = weights.params
     n_layers = layers.shape[0]
-    zero, one = (
-        np.int64(0),
-        np.int64(1),
-    )  # as arguments, literals would have a copy of the callee compiled for each
+    # as arguments, literals would have a copy of the callee compiled for each
+    zero, one = np.int64(0), np.int64(1)
     t0, t1 = share(layers[0, OUT_TILES], w, n_workers)
     step = blocks.capacity * lanes
-    plain = updates.optimizer == SGD
-    target = params if plain else weights.grads
+    target = params if updates.direct else weights.grads
     collapsed = updates.repeats > 1 and n_layers <= 2
     last_repeat = collapsed or repeat == updates.repeats - 1
-    if b > 0:
-        n_rows = rows_of(b - 1, blocks)
-        factor = updates.repeats if collapsed else 1
-        if n_layers > 1:
-            if repeat == 0:
-                _clear(deltas, zero, lanes, step, zero, n_rows, t0, t1)
-            if collapsed:
-                _upper_gradient(one, b - 1, blocks, layers, values, deltas, weights.grads, t0, t1)
-                _collapse_repeats(layers, params, weights.grads, t0, t1, updates.repeats)
-                _back(one, blocks, layers, weights.grads, deltas, zero, n_rows, t0, t1)
-                unit = layers[1, IN_TILES] * lanes
-                _clear(weights.grads, layers[1, WEIGHTS], unit, lanes, zero, layers[1, N_OUT], t0, t1)
-            else:
-                _back(one, blocks, layers, params, deltas, zero, n_rows, t0, t1)
-                for k in range(1, n_layers):
-                    u0, u1 = share(layers[k, IN_TILES], w, n_workers)
-                    _upper_gradient(k, b - 1, blocks, layers, values, deltas, target, u0, u1)
+    n_rows = rows_of(b, blocks)
+    factor = updates.repeats if collapsed else 1
+    if n_layers > 1:
+        if repeat == 0:
+            _clear(deltas, zero, lanes, step, zero, n_rows, t0, t1)
+        if collapsed:
+            _upper_gradient(one, b, blocks, layers, values, deltas, weights.grads, t0, t1)
+            _collapse_repeats(layers, params, weights.grads, t0, t1, updates.repeats)
+            _back(one, blocks, layers, weights.grads, deltas, zero, n_rows, t0, t1)
+            unit = layers[1, IN_TILES] * lanes
+            _clear(weights.grads, layers[1, WEIGHTS], unit, lanes, zero, layers[1, N_OUT], t0, t1)
+        else:
+            _back(one, blocks, layers, params, deltas, zero, n_rows, t0, t1)
             for k in range(1, n_layers):
-                _step_biases(layers, k, b - 1, blocks, deltas, target, w, n_workers, factor)
-            if last_repeat:
-                deltas_through(b - 1, zero, blocks, layers, dropout, values, deltas, zero, n_rows, t0, t1)
-        elif collapsed:
-            _scale_rows(deltas, step, n_rows, t0, t1, updates.repeats)
+                u0, u1 = share(layers[k, IN_TILES], w, n_workers)
+                _upper_gradient(k, b, blocks, layers, values, deltas, target, u0, u1)
+        for k in range(1, n_layers):
+            _step_biases(layers, k, b, blocks, deltas, target, w, n_workers, factor)
         if last_repeat:
-            first_layer_update(b - 1, blocks, layers, deltas, target, t0, t1)
-        if not plain:
-            _work_on_optimizer(w, n_workers, b - 1, layers, weights, updates)
-    if last_repeat and b < blocks.start.size:
-        first_layer_forward(b, blocks, layers, params, values, zero, t0, t1)
-        activate_first(b, blocks, layers, dropout, values, zero, rows_of(b, blocks), t0, t1)
+            deltas_through(b, zero, blocks, layers, dropout, values, deltas, zero, n_rows, t0, t1)
+    elif collapsed:
+        _scale_rows(deltas, step, n_rows, t0, t1, updates.repeats)
+    if last_repeat:
+        first_layer_update(b, blocks, layers, deltas, target, t0, t1)
 
 
 @inlined
@@ -350,32 +350,84 @@ def _scale_rows(deltas, step, n_rows, t0, t1, factor):
 
 
 @inlined
-def _work_on_optimizer(w, n_workers, b, layers, weights, updates):
-    """The optimiser's step for every parameter that worker w owns."""
+def _tensor(layers, k, biases):
+    """Offset, rows and tiles a row of layer k's weights or biases; no rows where it has none."""
+    if biases:
+        return layers[k, BIASES], 0 if layers[k, BIASES] < 0 else 1, layers[k, OUT_TILES]
+    if k == 0:
+        return layers[0, WEIGHTS], layers[0, N_IN], layers[0, OUT_TILES]
+    return layers[k, WEIGHTS], layers[k, N_OUT], layers[k, IN_TILES]
+
+
+@kernel
+def _penalize(w, n_workers, layers, weights, penalties):
+    """Add the gradient of the penalties on worker w's parameters."""
+    lanes = TILE_BYTES // weights.params.itemsize
+    for k in range(penalties.shape[0]):
+        for biases in range(2):
+            l1, l2 = penalties[k, 2 * biases], penalties[k, 2 * biases + 1]
+            at, n_rows, n_tiles = _tensor(layers, k, biases)
+            t0, t1 = share(n_tiles, w, n_workers)
+            if l1 > 0 or l2 > 0:
+                for row in range(n_rows):
+                    p = at + (row * n_tiles + t0) * lanes
+                    add_penalty(weights.params, weights.grads, p, t1 - t0, l1, l2)
+
+
+@kernel
+def _penalty(layers, params, penalties):
+    """Sum of the penalties: ``l1 * sum(abs(w)) + l2 * sum(w**2)`` over weights and biases."""
+    lanes = TILE_BYTES // params.itemsize
+    total = 0.0
+    for k in range(penalties.shape[0]):
+        for biases in range(2):
+            l1, l2 = penalties[k, 2 * biases], penalties[k, 2 * biases + 1]
+            at, n_rows, n_tiles = _tensor(layers, k, biases)
+            if l1 > 0 or l2 > 0:
+                absolute = squares = 0.0
+                for p in range(at, at + n_rows * n_tiles * lanes):
+                    absolute += abs(params[p])
+                    squares += float(params[p]) * params[p]
+                total += l1 * absolute + l2 * squares
+    return total
+
+
+@kernel
+def _clip_norms(layers, weights, updates):
+    """weights.factors: bound / norm where the norm of a gradient, or of all together, is above its bound, else 1."""
+    lanes = TILE_BYTES // weights.params.itemsize
+    whole = 0.0
+    for k in range(layers.shape[0]):
+        for biases in range(2):
+            at, n_rows, n_tiles = _tensor(layers, k, biases)
+            squares = 0.0
+            for p in range(at, at + n_rows * n_tiles * lanes):
+                squares += float(weights.grads[p]) * weights.grads[p]
+            whole += squares
+            if updates.clip_norm > 0:
+                weights.factors[k, biases] = updates.clip_norm / max(np.sqrt(squares), updates.clip_norm)
+    if updates.global_clip_norm > 0:
+        weights.factors[:] = updates.global_clip_norm / max(np.sqrt(whole), updates.global_clip_norm)
+
+
+@kernel
+def _optimize(w, n_workers, b, layers, weights, updates):
+    """The optimiser's step after block b for every parameter that worker w owns."""
     lanes = TILE_BYTES // weights.params.itemsize
     rate = updates.rates[b]
+    decay = rate * updates.weight_decay
     if updates.optimizer == ADAM:
         step = updates.steps_before + b + 1
         rate *= np.sqrt(1 - updates.decay_2**step) / (1 - updates.decay_1**step)
     for k in range(layers.shape[0]):
-        # rows of the first layer run along its outputs, those of the others along their inputs
-        n_rows, n_tiles = layers[k, N_OUT], layers[k, IN_TILES]
-        if k == 0:
-            n_rows, n_tiles = layers[0, N_IN], layers[0, OUT_TILES]
-        t0, t1 = share(n_tiles, w, n_workers)
-        for row in range(n_rows):
-            _step(weights, updates, layers[k, WEIGHTS] + (row * n_tiles + t0) * lanes, t1 - t0, rate)
-        if layers[k, BIASES] >= 0:
-            t0, t1 = share(layers[k, OUT_TILES], w, n_workers)
-            _step(weights, updates, layers[k, BIASES] + t0 * lanes, t1 - t0, rate)
-
-
-@inlined
-def _step(weights, updates, at, n_tiles, rate):
-    optimizer_step(
-        updates.optimizer, weights.params, weights.grads, weights.slot_1, weights.slot_2, at, n_tiles,
-        rate, updates.decay_1, updates.decay_2, updates.epsilon,
-    )  # fmt: skip
+        for biases in range(2):
+            at, n_rows, n_tiles = _tensor(layers, k, biases)
+            t0, t1 = share(n_tiles, w, n_workers)
+            for row in range(n_rows):
+                optimizer_step(
+                    updates, weights.params, weights.grads, weights.slot_1, weights.slot_2,
+                    at + (row * n_tiles + t0) * lanes, t1 - t0, rate, decay, weights.factors[k, biases],
+                )  # fmt: skip
 
 
 @kernel
@@ -388,17 +440,18 @@ def _work_on_rows(w, n_workers, b, fresh, blocks, layers, params, dropout, truth
     n_layers = layers.shape[0]
     n_rows = rows_of(b, blocks)
     r0, r1 = share(n_rows, w, n_workers)
-    scale = 1.0 / n_rows
-    if updates.optimizer == SGD:
+    scale = updates.loss_scale / n_rows
+    if updates.direct:
         scale *= -updates.rates[b]
     if fresh:
         upper_layers_forward(b, blocks, layers, params, dropout, values, np.int64(0), r0, r1)
         for r in range(r0, r1):
-            squared, entropy, correct = score_row(b, r, blocks, layers, truth, values, np.int64(0))
+            squared, entropy, correct, sides = score_row(b, r, blocks, layers, truth, values, np.int64(0))
             scores[r, 0] = squared
             scores[r, 1] = entropy
             scores[r, 2] = correct
-            deltas_of_row(b, r, blocks, layers, truth, updates.loss, values, deltas, params.dtype.type(scale))
+            scores[r, 3] = sides
+            deltas_of_row(b, r, blocks, layers, truth, updates.loss, values, deltas, scale)
     for k in range(n_layers - 1, 1, -1):
         below = layers[k - 1, VALUES] * blocks.capacity
         tiles = layers[k, IN_TILES]
@@ -411,40 +464,42 @@ def _work_on_rows(w, n_workers, b, fresh, blocks, layers, params, dropout, truth
 def train_batches(
     w, n_workers, barrier, blocks, layers, weights, dropout, truth, updates, values, deltas, scores, totals
 ):
-    """One step per block, or `updates.repeats` from the same outputs; adds `score_outputs` of each row to totals.
+    """One step per block, or `updates.repeats` from the same outputs; adds `score_row` of each row to totals.
 
-    scores (capacity, 3) float64 is scratch.
+    totals (5,): those four, and each row's share of the penalties. scores (capacity, 4) float64 is scratch.
     """
     n_blocks = blocks.start.size
     meetings = 0
+    params = weights.params
+    t0, t1 = share(layers[0, OUT_TILES], w, n_workers)
     repeats = updates.repeats if layers.shape[0] > 2 else 1
     for b in range(n_blocks + 1):
         for repeat in range(repeats if b > 0 else 1):
             fresh = b == 0 or repeat == repeats - 1
-            turn = updates.repeats - 1 if b == 0 else repeat
-            _work_on_tiles(w, n_workers, b, turn, blocks, layers, weights, dropout, updates, values, deltas)
+            if b > 0:
+                _gradients(w, n_workers, b - 1, repeat, blocks, layers, weights, dropout, updates, values, deltas)
+                if not updates.direct:
+                    _penalize(w, n_workers, layers, weights, updates.penalties)
+                    if updates.clip_norm > 0 or updates.global_clip_norm > 0:
+                        meetings = meet(barrier, meetings, n_workers)
+                        if w == 0:
+                            _clip_norms(layers, weights, updates)
+                        meetings = meet(barrier, meetings, n_workers)
+                    _optimize(w, n_workers, b - 1, layers, weights, updates)
             if fresh and b == n_blocks:
                 break
+            if fresh:
+                first_layer_forward(b, blocks, layers, params, values, np.int64(0), t0, t1)
+                activate_first(b, blocks, layers, dropout, values, 0, rows_of(b, blocks), t0, t1)
             meetings = meet(barrier, meetings, n_workers)
-            here = b if fresh else b - 1
             _work_on_rows(
-                w,
-                n_workers,
-                here,
-                fresh,
-                blocks,
-                layers,
-                weights.params,
-                dropout,
-                truth,
-                updates,
-                values,
-                deltas,
-                scores,
-            )
+                w, n_workers, b if fresh else b - 1, fresh, blocks, layers, params, dropout, truth, updates,
+                values, deltas, scores,
+            )  # fmt: skip
+            if fresh and w == 0:
+                totals[4] += rows_of(b, blocks) * _penalty(layers, params, updates.penalties)
             meetings = meet(barrier, meetings, n_workers)
             if fresh and w == 0:
                 for r in range(rows_of(b, blocks)):
-                    totals[0] += scores[r, 0]
-                    totals[1] += scores[r, 1]
-                    totals[2] += scores[r, 2]
+                    for k in range(4):
+                        totals[k] += scores[r, k]
