@@ -110,14 +110,12 @@ def sgd_epoch(
     >>> error < 0.01, correct
     (True, 4)
     """
-    prepared = _prepare(
+    return _prepare(
         images, labels, weights, biases, threads,
         learning_rate=learning_rate, batch_size=batch_size, activation=activation, output=output, loss=loss,
         relu_gradient=relu_gradient, dropout=dropout, dropout_gradient=dropout_gradient, dropout_draw=dropout_draw,
         rng=rng, updates_per_batch=updates_per_batch, drop_last=drop_last,
-    )  # fmt: skip
-    _require_own_memory([weights], [biases or ()], images)
-    return prepared.run(threads)
+    ).run(threads)  # fmt: skip
 
 
 def sgd_many(
@@ -290,6 +288,7 @@ def _prepare(
     """Check the arguments of `sgd_epoch`."""
     dropped = _real("dropout", dropout, "a share in [0, 1)", lambda v: 0 <= v < 1)
     network = _network(weights, biases, activation, output, relu_gradient, dropped)
+    _require_own_memory([weights], [biases or ()], images)
     rate = _real("learning_rate", learning_rate, "0 or more", lambda v: v >= 0)
     if dropout_gradient is None:
         dropout_gradient = "mask" if relu_gradient == "straight-through" else "scaled"

@@ -187,7 +187,8 @@ class Layout:
         for k, (n_in, n_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
             weights = at
             padded_out = self.tiles(n_out) * self.lanes
-            at += padded_out * n_in if k == 0 else n_out * self.tiles(n_in) * self.lanes
+            # inputs are treated in pairs, so the first layer has an even number of rows
+            at += padded_out * (n_in + n_in % 2) if k == 0 else n_out * self.tiles(n_in) * self.lanes
             pairs.append((weights, at if self.biases[k] else -1))
             at += padded_out if self.biases[k] else 0
         pairs.append((at, at))

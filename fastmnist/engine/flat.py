@@ -232,17 +232,21 @@ class FlatNetwork:
         workers = threads if work > _PARALLEL_FROM else 1
         tiles = self.table[:1] if per_sample else self.table  # per-sample SGD splits only the first layer
         workers = max(1, min(workers, int(tiles[:, spec.OUT_TILES].max()) // _TILES_PER_WORKER))
-        fixed = packed.blocks(self.dtype, capacity, threads) if order is None else None
+        dense = packed.dense and not per_sample
+        fixed = packed.blocks(self.dtype, capacity, threads) if order is None and not dense else None
         gram = packed.gram(self.dtype, fixed, threads, True) if fixed is not None and per_sample else None
         for first, last in _slices(-(-n_samples // capacity), work):
             row_0, row_1 = first * capacity, min(last * capacity, n_samples)
-            if fixed is not None:
-                blocks = _some_blocks(fixed, first, last, row_1 - row_0)
+            rows = slice(row_0, row_1) if order is None else order[row_0:row_1]
+            if dense:
+                blocks = packed.dense_blocks(self.dtype, capacity, rows)
+            elif isinstance(rows, np.ndarray):
+                blocks = packed.blocks(self.dtype, capacity, threads, rows)
             else:
-                assert order is not None
-                blocks = packed.blocks(self.dtype, capacity, threads, order[row_0:row_1])
+                assert fixed is not None
+                blocks = _some_blocks(fixed, first, last, row_1 - row_0)
             dropout = self._dropout(draws, mask_only, first_row + row_0, row_1 - row_0, capacity, per_sample, threads)
-            some = _some_rows(truth, row_0, row_1, order)
+            some = _some_rows(truth, rows)
             barrier = np.zeros(1, np.int64)
             if per_sample:
                 products = gram[first:last] if gram is not None else packed.gram(self.dtype, blocks, threads, False)
@@ -331,14 +335,19 @@ class FlatNetwork:
             truth = Truth(np.zeros(n, np.int64), np.empty(0, self.dtype), np.empty(0), 0.0, np.nan)
         capacity = EVALUATION_BLOCK
         threads = count_threads(threads)
-        blocks = packed.blocks(self.dtype, capacity, threads)
+        fixed = None if packed.dense else packed.blocks(self.dtype, capacity, threads)
         per_block = self._multiply_adds(packed) * capacity
-        for first, last in _slices(len(blocks.start), per_block):
+        for first, last in _slices(-(-n // capacity), per_block):
             row_0, row_1 = first * capacity, min(last * capacity, n)
+            rows = slice(row_0, row_1)
+            if fixed is None:
+                blocks = packed.dense_blocks(self.dtype, capacity, rows)
+            else:
+                blocks = _some_blocks(fixed, first, last, row_1 - row_0)
             workers = min(threads, last - first) if per_block * (last - first) > _PARALLEL_FROM else 1
             run_workers(
-                infer, workers, _some_blocks(blocks, first, last, row_1 - row_0), self.table, self.params,
-                self._no_dropout(), _some_rows(truth, row_0, row_1, None),
+                infer, workers, blocks, self.table, self.params,
+                self._no_dropout(), _some_rows(truth, rows),
                 _scratch(workers * capacity * self.layout.n_values, self.dtype),
                 outputs[row_0:row_1], scores[row_0:row_1],
             )  # fmt: skip
@@ -380,19 +389,16 @@ def _slices(n_blocks: int, multiply_adds: int) -> Iterator[tuple[int, int]]:
 
 
 def _some_blocks(blocks: sparse.Blocks, first: int, last: int, n_rows: int) -> sparse.Blocks:
-    per_block = blocks.dense.size // max(1, blocks.n_rows) * blocks.capacity
     return blocks._replace(
         n_rows=n_rows,
         start=blocks.start[first:last],
         n_active=blocks.n_active[first:last],
         active=blocks.active[first:last],
         first=blocks.first[first:last],
-        dense=blocks.dense[first * per_block : last * per_block],
     )
 
 
-def _some_rows(truth: Truth, row_0: int, row_1: int, order: NDArray[np.int64] | None) -> Truth:
-    rows = slice(row_0, row_1) if order is None else order[row_0:row_1]
+def _some_rows(truth: Truth, rows: slice | NDArray[np.int64]) -> Truth:
     targets = truth.targets
     if targets.size:
         targets = targets.reshape(len(truth.labels), -1)[rows].reshape(-1)

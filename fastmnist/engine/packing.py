@@ -1,4 +1,4 @@
-"""Images as lists of their non-zero pixels, and the memory of what has been packed."""
+"""Images packed for the kernels, and the memory of what has been packed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +23,7 @@ T = TypeVar("T")
 PER_SAMPLE_BLOCK = 40
 # Plain arrays whose packing is kept, most recent first: a training and a test set, and two to spare.
 _REMEMBERED = 4
-# Share of non-zeros from which a block is multiplied as a dense matrix.
+# Share of non-zeros from which images are held, and multiplied, as a dense matrix.
 _DENSE_FROM = 0.5
 
 
@@ -31,10 +31,19 @@ _DENSE_FROM = 0.5
 _preparing = threading.RLock()
 
 
-class Packed:
-    """Images as lists of their non-zero pixels: pack once, pass in place of the images, epoch after epoch.
+class Entries(NamedTuple):
+    """Pairs of neighbouring inputs that are not both zero, row after row."""
 
-    Made by `pack`. Holds a copy: later changes of the images are not seen.
+    starts: NDArray[np.int64]  # (N + 1,)
+    pairs: Any  # (entries,) numbers p of the pairs of inputs 2p and 2p + 1
+    values: Any  # (2 * entries,) bytes k for k / 255, or floats
+
+
+class Packed:
+    """Images prepared for training: pack once, pass in place of the images, epoch after epoch.
+
+    Made by `pack`. Holds a copy: later changes of the images are not seen. Images with many zeros are held as lists of
+    the others, which are all that training needs.
 
     Attributes
     ----------
@@ -46,11 +55,12 @@ class Packed:
         Memory held, blocks and Gram products prepared so far included.
     """
 
-    def __init__(self, n_inputs: int, starts: NDArray[np.int64], columns: Any, values: Any, scale: float = 1.0) -> None:
-        self.shape = (len(starts) - 1, n_inputs)
-        self._starts = starts
-        self._columns = columns
-        self._values = values
+    def __init__(
+        self, shape: tuple[int, int], density: float, images: Entries | NDArray[Any], scale: float = 1.0
+    ) -> None:
+        self.shape = shape
+        self.density = density
+        self._images = images
         self._scale = scale
         self._prepared: dict[tuple[Any, ...], Any] = {}
 
@@ -63,17 +73,24 @@ class Packed:
         return f"<fastmnist.Packed {self.shape[0]} x {self.shape[1]}, {self.density:.1%} non-zero>"
 
     @property
-    def density(self) -> float:
-        """Share of non-zero inputs."""
-        return float(self._starts[-1]) / max(1, self.shape[0] * self.shape[1])
+    def dense(self) -> bool:
+        """Whether the images are held, and multiplied, as a dense matrix."""
+        return not isinstance(self._images, Entries)
 
     @property
     def nbytes(self) -> int:
         """Memory held, in bytes."""
-        arrays = [self._starts, self._columns, self._values]
-        for made in self._prepared.values():
-            arrays += [a for a in (made if isinstance(made, tuple) else (made,)) if isinstance(a, np.ndarray)]
+        arrays: list[Any] = []
+        for held in (self._images, *self._prepared.values()):
+            arrays += [a for a in (held if isinstance(held, tuple) else (held,)) if isinstance(a, np.ndarray)]
         return sum(a.nbytes for a in {id(a): a for a in arrays}.values())
+
+    def dropped(self, rate: float, rng: np.random.Generator) -> Packed:
+        """Dropout of the inputs: a share `rate` of them set to 0, the others divided by ``1 - rate``."""
+        values = self._images.values if isinstance(self._images, Entries) else self._images
+        kept = values * (rng.random(values.shape, dtype=np.float32) >= rate)
+        images = self._images._replace(values=kept) if isinstance(self._images, Entries) else kept
+        return Packed(self.shape, self.density * (1 - rate), images, self._scale / (1 - rate))
 
     def _once(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
         with _preparing:
@@ -82,29 +99,57 @@ class Packed:
             made: T = self._prepared[key]
             return made
 
-    def _entries(self, dtype: np.dtype[Any]) -> tuple[Any, Floats]:
-        """Values and their table for computations in `dtype`."""
-        table = (np.arange(256, dtype=dtype) / dtype.type(255)) * dtype.type(self._scale)
-        if self._values.dtype == np.uint8 or (self._values.dtype == dtype and self._scale == 1):
-            return self._values, table
-        return self._once(("values", dtype), lambda: (self._values * self._scale).astype(dtype)), table
+    def _table(self, dtype: np.dtype[Any]) -> Floats:
+        """Return what bytes stand for."""
+        table: Floats = (np.arange(256, dtype=dtype) / dtype.type(255)) * dtype.type(self._scale)
+        return table
 
-    def dropped(self, rate: float, rng: np.random.Generator) -> Packed:
-        """Dropout of the inputs: a share `rate` of them set to 0, the others divided by ``1 - rate``."""
-        kept = rng.random(self._columns.size, dtype=np.float32) >= rate
-        counts = np.concatenate(([0], np.cumsum(kept)))
-        return Packed(
-            self.shape[1], counts[self._starts], self._columns[kept], self._values[kept], self._scale / (1 - rate)
-        )
+    def _numbers(self, values: NDArray[Any], dtype: np.dtype[Any]) -> Floats:
+        """Float values as they are computed with in `dtype`."""
+        if self._scale != 1:
+            values = values * self._scale
+        return values.astype(dtype, copy=False)
+
+    def _entries(self, dtype: np.dtype[Any], workers: int) -> Entries:
+        """Entries with values for computations in `dtype`."""
+
+        def make() -> Entries:
+            images = self._images
+            entries = images if isinstance(images, Entries) else _list_entries(images, workers)
+            if entries.values.dtype == np.uint8:
+                return entries
+            return entries._replace(values=self._numbers(entries.values, dtype))
+
+        return self._once(("entries", dtype), make)
 
     def blocks(
         self, dtype: np.dtype[Any], capacity: int, workers: int, order: NDArray[np.int64] | None = None
     ) -> sparse.Blocks:
-        """Blocks of `capacity` samples, in the order given; those of the packed order are kept for the next epoch."""
+        """Blocks of `capacity` samples by pair of inputs; those of the packed order are kept for the next epoch."""
         if order is not None:
             return self._make_blocks(dtype, capacity, workers, order)
         whole = np.arange(len(self))
         return self._once(("blocks", dtype, capacity), lambda: self._make_blocks(dtype, capacity, workers, whole))
+
+    def dense_blocks(self, dtype: np.dtype[Any], capacity: int, rows: slice | NDArray[np.int64]) -> sparse.Blocks:
+        """Blocks of `capacity` samples as dense rows; a view where these need no conversion."""
+        assert not isinstance(self._images, Entries)
+        images, table = self._images[rows], self._table(dtype)
+        numbers = table[images] if images.dtype == np.uint8 else self._numbers(images, dtype)
+        n_blocks = -(-len(images) // capacity)
+        none = np.empty(0, np.int64)
+        return sparse.Blocks(
+            capacity=capacity,
+            n_rows=len(images),
+            rows=np.empty(0, _index_dtype(capacity)),
+            values=np.empty(0, images.dtype if images.dtype == np.uint8 else dtype),
+            table=table,
+            start=np.zeros(n_blocks, np.int64),
+            n_active=none,
+            active=np.empty((n_blocks, 0), np.int32),
+            first=np.empty((n_blocks, 0), np.int32),
+            dense=np.ascontiguousarray(numbers).reshape(-1),
+        )
 
     def gram(self, dtype: np.dtype[Any], blocks: sparse.Blocks, workers: int, keep: bool) -> Floats:
         """Inner products of the samples of each block."""
@@ -119,34 +164,27 @@ class Packed:
     def _make_blocks(
         self, dtype: np.dtype[Any], capacity: int, workers: int, order: NDArray[np.int64]
     ) -> sparse.Blocks:
-        values, table = self._entries(dtype)
-        n_inputs = self.shape[1]
+        entries = self._entries(dtype, workers)
+        n_pairs = -(-self.shape[1] // 2)
         n_blocks = -(-len(order) // capacity)
-        sizes = np.add.reduceat(np.diff(self._starts)[order], np.arange(0, len(order), capacity))
+        sizes = np.add.reduceat(np.diff(entries.starts)[order], np.arange(0, len(order), capacity))
         n_entries = int(sizes.sum())
-        dense = self.density >= _DENSE_FROM and capacity > 1
-        needs_entries = not dense or capacity == PER_SAMPLE_BLOCK  # Gram products are made from entries
-        stride = min(n_inputs, int(sizes.max())) if needs_entries else 0
+        stride = min(n_pairs, int(sizes.max()))
         blocks = sparse.Blocks(
             capacity=capacity,
             n_rows=len(order),
-            rows=np.empty(n_entries if needs_entries else 0, _index_dtype(capacity)),
-            values=np.empty(n_entries if needs_entries else 0, values.dtype),
-            table=table,
+            rows=np.empty(n_entries, _index_dtype(capacity)),
+            values=np.empty(2 * n_entries, entries.values.dtype),
+            table=self._table(dtype),
             start=np.concatenate(([0], np.cumsum(sizes)[:-1])),
             n_active=np.zeros(n_blocks, np.int64),
             active=np.empty((n_blocks, stride), np.int32),
             first=np.zeros((n_blocks, stride + 1), np.int32),
-            dense=np.empty(len(order) * n_inputs if dense else 0, dtype),
+            dense=np.empty(0, dtype),
         )
-        if needs_entries:
-            cursors = np.empty((workers, n_inputs), np.int32)
-            slots = np.empty((workers, capacity + 2), np.int32)
-            csr = self._starts, self._columns, values
-            run_workers(sparse.transpose, workers, *csr, order, cursors, slots, blocks)
-        if dense:
-            rows = blocks.dense.reshape(-1, n_inputs)
-            run_workers(sparse.unpack, workers, self._starts, self._columns, values, table, order, rows)
+        cursors = np.empty((workers, n_pairs), np.int32)
+        slots = np.empty((workers, capacity + 2), np.int32)
+        run_workers(sparse.transpose, workers, *entries, order, cursors, slots, blocks)
         return blocks
 
 
@@ -155,7 +193,7 @@ def _index_dtype(n: int) -> type[np.unsignedinteger[Any]]:
 
 
 def pack(images: ArrayLike) -> Packed:
-    """Prepare images for training: list the non-zero pixels of each, once.
+    """Prepare images for training: list the non-zero pixels of each, once, unless most are non-zero.
 
     Parameters
     ----------
@@ -201,28 +239,41 @@ def _image_rows(images: ArrayLike) -> NDArray[Any]:
 
 
 def _pack(x: NDArray[Any], workers: int) -> Packed:
-    n, n_inputs = x.shape
-    if x.dtype == np.uint8:
-        counts = np.count_nonzero(x, axis=1)
-        as_codes = True
-    else:
-        table = np.arange(256, dtype=x.dtype) / x.dtype.type(255)
-        counts = np.empty(n, np.int64)
-        coded = np.empty(n, np.uint8)
-        run_workers(sparse.count_entries, workers, x, table, counts, coded)
-        if counts.min() < 0:
-            row = int(np.argmin(counts))
-            column = int(np.argmin(np.isfinite(x[row])))
-            raise ValueError(
-                f"images[{row}, {column}] is {x[row, column]}; all inputs must be finite. "
-                "Look at where it comes from, or replace it with np.nan_to_num."
-            )
-        as_codes = bool(coded.all())
+    counts, nonzeros, as_codes = _count(x, workers)
+    if counts.min() < 0:
+        row = int(np.argmin(counts))
+        column = int(np.argmin(np.isfinite(x[row])))
+        raise ValueError(
+            f"images[{row}, {column}] is {x[row, column]}; all inputs must be finite. "
+            "Look at where it comes from, or replace it with np.nan_to_num."
+        )
+    density = nonzeros / x.size
+    if density < _DENSE_FROM:
+        return Packed(x.shape, density, _list_entries(x, workers, counts, as_codes))
+    if as_codes and x.dtype != np.uint8:
+        return Packed(x.shape, density, (x * 255 + x.dtype.type(0.5)).astype(np.uint8))
+    return Packed(x.shape, density, x.copy())
+
+
+def _count(x: NDArray[Any], workers: int) -> tuple[NDArray[np.int64], int, bool]:
+    """Entries of each row, -1 where one is not finite; non-zeros; whether all are multiples of 1 / 255 up to 1."""
+    n = len(x)
+    table = np.arange(256, dtype=np.float32 if x.dtype == np.uint8 else x.dtype) / 255
+    counts, nonzeros, coded = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.uint8)
+    run_workers(sparse.count_entries, workers, x, table.astype(table.dtype), counts, nonzeros, coded)
+    return counts, int(nonzeros.sum()), x.dtype == np.uint8 or bool(coded.all())
+
+
+def _list_entries(
+    x: NDArray[Any], workers: int, counts: NDArray[np.int64] | None = None, as_codes: bool | None = None
+) -> Entries:
+    if counts is None or as_codes is None:
+        counts, _, as_codes = _count(x, workers)
     starts = np.concatenate(([0], np.cumsum(counts)))
-    columns = np.empty(starts[-1], _index_dtype(n_inputs))
-    values = np.empty(starts[-1], np.uint8 if as_codes else x.dtype)
-    run_workers(sparse.pack_entries, workers, x, as_codes and x.dtype != np.uint8, starts, columns, values)
-    return Packed(n_inputs, starts, columns, values)
+    pairs = np.empty(starts[-1], _index_dtype(x.shape[1]))
+    values = np.empty(2 * starts[-1], np.uint8 if as_codes else x.dtype)
+    run_workers(sparse.pack_entries, workers, x, as_codes and x.dtype != np.uint8, starts, pairs, values)
+    return Entries(starts, pairs, values)
 
 
 class _Memory:

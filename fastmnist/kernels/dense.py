@@ -23,6 +23,9 @@ from fastmnist.kernels.simd import (
 )
 from fastmnist.spec import TILE_BYTES
 
+# Four tiles of so many k are 32 KiB, and stay in the first cache while all rows use them.
+_K_BLOCK = 128
+
 
 @inlined
 def _product_4_rows(s, s_at, s_row, s_k, v, v_at, v_k, v_tile, out, out_at, out_row, out_tile, n_k, width):
@@ -73,21 +76,26 @@ def product(s, s_at, s_row, s_k, v, v_at, v_k, v_tile, out, out_at, out_row, out
     The element s[r, k] lies at ``s_at + r * s_row + k * s_k``; the tile v[k, t] at ``v_at + k * v_k + t * v_tile``; the
     tile out[r, t] at ``out_at + r * out_row + t * out_tile``.
     """
-    t = 0
-    while t + 4 <= n_tiles:
-        p = v_at + t * v_tile
-        q = out_at + t * out_tile
-        _product_rows(s, s_at, s_row, s_k, v, p, v_k, v_tile, out, q, out_row, out_tile, n_rows, n_k, W4)
-        t += 4
-    if t + 2 <= n_tiles:
-        p = v_at + t * v_tile
-        q = out_at + t * out_tile
-        _product_rows(s, s_at, s_row, s_k, v, p, v_k, v_tile, out, q, out_row, out_tile, n_rows, n_k, W2)
-        t += 2
-    if t < n_tiles:
-        p = v_at + t * v_tile
-        q = out_at + t * out_tile
-        _product_rows(s, s_at, s_row, s_k, v, p, v_k, v_tile, out, q, out_row, out_tile, n_rows, n_k, W1)
+    for k in range(0, n_k, _K_BLOCK):
+        n = min(_K_BLOCK, n_k - k)
+        a = s_at + k * s_k
+        t = 0
+        while t < n_tiles:
+            p = v_at + k * v_k + t * v_tile
+            q = out_at + t * out_tile
+            left = n_tiles - t
+            if left == 5:
+                _product_rows(s, a, s_row, s_k, v, p, v_k, v_tile, out, q, out_row, out_tile, n_rows, n, W5)
+                t += 5
+            elif left >= 4:
+                _product_rows(s, a, s_row, s_k, v, p, v_k, v_tile, out, q, out_row, out_tile, n_rows, n, W4)
+                t += 4
+            elif left >= 2:
+                _product_rows(s, a, s_row, s_k, v, p, v_k, v_tile, out, q, out_row, out_tile, n_rows, n, W2)
+                t += 2
+            else:
+                _product_rows(s, a, s_row, s_k, v, p, v_k, v_tile, out, q, out_row, out_tile, n_rows, n, W1)
+                t += 1
 
 
 @inlined

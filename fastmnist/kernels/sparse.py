@@ -1,8 +1,12 @@
 """Inputs as lists of their non-zero entries: packing, blocks of samples stored by input, first-layer products.
 
+An *entry* is a pair of neighbouring inputs, 2p and 2p + 1, of one sample, of which at least one is not zero. Where one
+pixel is not black the next one seldom is: MNIST's 150 non-zero pixels an image make 90 pairs. A pair costs little more
+than a single input, since both products use one load and one store of the sample's values.
+
 A *block* is a run of consecutive samples: a mini-batch, or the samples that exact blocked per-sample SGD treats
-together. It lists, for each input that is non-zero anywhere in the block, the rows and values of its entries, so that
-a weight row is loaded once and serves the whole block.
+together. It lists, for each pair that has an entry anywhere in the block, the rows and values of its entries, so that
+the two weight rows are loaded once and serve the whole block.
 """
 
 from __future__ import annotations
@@ -17,16 +21,16 @@ from fastmnist.spec import TILE_BYTES
 
 
 class Blocks(NamedTuple):
-    """Blocks of samples, by input. Entry e of a block lies at ``start[block] + e`` of `rows` and `values`."""
+    """Blocks of samples, by pair of inputs; entry e of a block is number ``start[block] + e`` of all."""
 
     capacity: int  # rows of a block; the last one may have fewer
     n_rows: int  # rows of all blocks
     rows: np.ndarray  # (entries,) row within the block
-    values: np.ndarray  # (entries,) bytes that stand for table[byte], or floats
+    values: np.ndarray  # (2 * entries,) bytes that stand for table[byte], or floats: both values of each entry
     table: np.ndarray  # (256,) float
     start: np.ndarray  # (blocks,) int64
-    n_active: np.ndarray  # (blocks,) int64: inputs with at least one entry
-    active: np.ndarray  # (blocks, stride) int32: these inputs, those with few entries first
+    n_active: np.ndarray  # (blocks,) int64: pairs with at least one entry
+    active: np.ndarray  # (blocks, stride) int32: these pairs, those with few entries first
     first: np.ndarray  # (blocks, stride + 1) int32: first entry of each
     dense: np.ndarray  # (n_rows, I) flattened: the rows themselves where the data is dense, else empty
 
@@ -37,41 +41,59 @@ def share(n, w, n_workers):
     return n * w // n_workers, n * (w + 1) // n_workers
 
 
-@entry
-def count_entries(w, n_workers, x, table, counts, coded):
-    """counts[n] = number of non-zeros of x[n], -1 if one is not finite; coded[n] = 1 if all are table entries k/255.
+@inlined
+def _second(x, n, i):
+    """x[n, i + 1], or 0 past the last input."""
+    return x[n, i + 1] if i + 1 < x.shape[1] else x.dtype.type(0)
 
-    x (N, I) bytes or floats, table (256,) of x's float type, counts (N,) int64, coded (N,) uint8.
+
+@inlined
+def _in_table(v, table):
+    return v == 0 or (0 < v <= 1 and table[np.uint8(v * 255 + 0.5)] == v)
+
+
+@entry
+def count_entries(w, n_workers, x, table, counts, nonzeros, coded):
+    """Counts[n], nonzeros[n] = entries and non-zeros of x[n]; coded[n] = whether all are table entries k / 255.
+
+    counts[n] is -1 if one is not finite. x (N, I) bytes or floats, table (256,) of x's float type, counts and nonzeros
+    (N,) int64, coded (N,) uint8.
     """
     begin, end = share(x.shape[0], w, n_workers)
     for n in range(begin, end):
         count = 0
+        nonzero = 0
         finite = True
         in_table = True
-        for i in range(x.shape[1]):
-            v = x[n, i]
-            if v != 0:
+        for i in range(0, x.shape[1], 2):
+            u = x[n, i]
+            v = _second(x, n, i)
+            if u != 0 or v != 0:
                 count += 1
-                finite &= v - v == 0
-                in_table &= 0 < v <= 1 and table[np.uint8(v * 255 + 0.5)] == v
+                nonzero += (u != 0) + (v != 0)
+                finite &= (u - u == 0) & (v - v == 0)
+                in_table = in_table and _in_table(u, table) and _in_table(v, table)
         counts[n] = count if finite else -1
+        nonzeros[n] = nonzero
         coded[n] = in_table
 
 
 @entry
-def pack_entries(w, n_workers, x, as_codes, starts, columns, values):
-    """List the non-zeros of each row: column and value, or the byte k that stands for k/255 where `as_codes`.
+def pack_entries(w, n_workers, x, as_codes, starts, pairs, values):
+    """List the entries of each row: number of the pair and both values, or their bytes k for k / 255 where `as_codes`.
 
-    x (N, I), starts (N + 1,) int64, columns and values (entries,).
+    x (N, I), starts (N + 1,) int64, pairs (entries,), values (2 * entries,).
     """
     begin, end = share(x.shape[0], w, n_workers)
     for n in range(begin, end):
         t = starts[n]
-        for i in range(x.shape[1]):
-            v = x[n, i]
-            if v != 0:
-                columns[t] = i
-                values[t] = np.uint8(v * 255 + 0.5) if as_codes else v
+        for i in range(0, x.shape[1], 2):
+            u = x[n, i]
+            v = _second(x, n, i)
+            if u != 0 or v != 0:
+                pairs[t] = i // 2
+                values[2 * t] = np.uint8(u * 255 + 0.5) if as_codes else u
+                values[2 * t + 1] = np.uint8(v * 255 + 0.5) if as_codes else v
                 t += 1
 
 
@@ -96,31 +118,31 @@ def fingerprint(w, n_workers, words, multipliers, sums):
 
 
 @kernel
-def _transpose_block(b, w, starts, columns, values, order, cursors, slots, blocks):
-    """Sort the entries of one block by input, inputs with few entries first.
+def _transpose_block(b, w, starts, pairs, values, order, cursors, slots, blocks):
+    """Sort the entries of one block by pair, pairs with few entries first.
 
-    Loops over the entries of an input are short, and the processor predicts their ends when neighbours are of equal
+    Loops over the entries of a pair are short, and the processor predicts their ends when neighbours are of equal
     length: on row B's network that took the products from 1.35 to 0.85 us a sample.
     """
     capacity = blocks.capacity
     n_rows = min(capacity, blocks.n_rows - b * capacity)
     base = blocks.start[b]
-    n_inputs = cursors.shape[1]
-    for i in range(n_inputs):
+    n_pairs = cursors.shape[1]
+    for i in range(n_pairs):
         cursors[w, i] = 0
     for r in range(n_rows):
         sample = order[b * capacity + r]
         for t in range(starts[sample], starts[sample + 1]):
-            cursors[w, columns[t]] += 1
+            cursors[w, pairs[t]] += 1
     for count in range(n_rows + 2):
         slots[w, count] = 0
-    for i in range(n_inputs):
+    for i in range(n_pairs):
         slots[w, cursors[w, i] + 1] += 1
-    slots[w, 1] = 0  # inputs without entries take no slot
+    slots[w, 1] = 0  # pairs without entries take no slot
     for count in range(1, n_rows + 1):
         slots[w, count + 1] += slots[w, count]
     blocks.n_active[b] = slots[w, n_rows + 1]
-    for i in range(n_inputs):
+    for i in range(n_pairs):
         count = cursors[w, i]
         if count:
             blocks.active[b, slots[w, count]] = i
@@ -135,32 +157,22 @@ def _transpose_block(b, w, starts, columns, values, order, cursors, slots, block
     for r in range(n_rows):
         sample = order[b * capacity + r]
         for t in range(starts[sample], starts[sample + 1]):
-            e = base + cursors[w, columns[t]]
-            cursors[w, columns[t]] += 1
+            e = base + cursors[w, pairs[t]]
+            cursors[w, pairs[t]] += 1
             blocks.rows[e] = r
-            blocks.values[e] = values[t]
+            blocks.values[2 * e] = values[2 * t]
+            blocks.values[2 * e + 1] = values[2 * t + 1]
 
 
 @entry
-def transpose(w, n_workers, starts, columns, values, order, cursors, slots, blocks):
+def transpose(w, n_workers, starts, pairs, values, order, cursors, slots, blocks):
     """Fill `blocks` from rows: its row r of block b is sample ``order[b * capacity + r]``.
 
-    cursors (n_workers, I) and slots (n_workers, capacity + 2) int32 are scratch.
+    cursors (n_workers, number of pairs) and slots (n_workers, capacity + 2) int32 are scratch.
     """
     begin, end = share(blocks.n_active.size, w, n_workers)
     for b in range(begin, end):
-        _transpose_block(b, w, starts, columns, values, order, cursors, slots, blocks)
-
-
-@entry
-def unpack(w, n_workers, starts, columns, values, table, order, out):
-    """out[r] = the dense row of sample order[r]. out (R, I) float."""
-    begin, end = share(order.size, w, n_workers)
-    for r in range(begin, end):
-        for i in range(out.shape[1]):
-            out[r, i] = 0
-        for t in range(starts[order[r]], starts[order[r] + 1]):
-            out[r, columns[t]] = decode(values, table, t)
+        _transpose_block(b, w, starts, pairs, values, order, cursors, slots, blocks)
 
 
 @kernel
@@ -174,9 +186,11 @@ def _gram_block(b, blocks, gram):
         begin = base + blocks.first[b, a]
         for e in range(begin, base + blocks.first[b, a + 1]):
             r = blocks.rows[e]
-            v = decode(blocks.values, blocks.table, e)
+            u = decode(blocks.values, blocks.table, 2 * e)
+            v = decode(blocks.values, blocks.table, 2 * e + 1)
             for f in range(begin, e):
-                gram[b, r, blocks.rows[f]] += v * decode(blocks.values, blocks.table, f)
+                product = u * decode(blocks.values, blocks.table, 2 * f)
+                gram[b, r, blocks.rows[f]] += product + v * decode(blocks.values, blocks.table, 2 * f + 1)
 
 
 @entry
@@ -192,18 +206,21 @@ def _forward_tiles(b, blocks, weights, at, row_length, out, out_at, out_stride, 
     lanes = TILE_BYTES // out.itemsize
     base = blocks.start[b]
     for a in range(blocks.n_active[b]):
-        row = vload(weights, at + blocks.active[b, a] * row_length, lanes, width)
+        i = at + 2 * blocks.active[b, a] * row_length
+        first = vload(weights, i, lanes, width)
+        second = vload(weights, i + row_length, lanes, width)
         for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
             p = out_at + np.int64(blocks.rows[e]) * lanes
-            x = vsplat(decode(blocks.values, blocks.table, e), width)
-            vstore(out, p, out_stride, vfma(x, row, vload(out, p, out_stride, width)))
+            u = vsplat(decode(blocks.values, blocks.table, 2 * e), width)
+            v = vsplat(decode(blocks.values, blocks.table, 2 * e + 1), width)
+            vstore(out, p, out_stride, vfma(v, second, vfma(u, first, vload(out, p, out_stride, width))))
 
 
 @kernel
 def sparse_forward(b, blocks, weights, at, n_tiles, out, out_at, t0, t1):
     """out[t, r] += sum_i x[r, i] * weights[i, t] for tiles t0 <= t < t1 and the rows of block b.
 
-    weights (I, n_tiles, V) from offset `at`, out (n_tiles, capacity, V) from offset `out_at`.
+    weights (I, n_tiles, V), I even, from offset `at`, out (n_tiles, capacity, V) from offset `out_at`.
     """
     lanes = TILE_BYTES // out.itemsize
     row_length = n_tiles * lanes
@@ -231,19 +248,22 @@ def _update_tiles(b, blocks, deltas, deltas_at, deltas_stride, out, at, row_leng
     lanes = TILE_BYTES // out.itemsize
     base = blocks.start[b]
     for a in range(blocks.n_active[b]):
-        p = at + blocks.active[b, a] * row_length
-        row = vload(out, p, lanes, width)
+        i = at + 2 * blocks.active[b, a] * row_length
+        first = vload(out, i, lanes, width)
+        second = vload(out, i + row_length, lanes, width)
         for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
-            x = vsplat(decode(blocks.values, blocks.table, e), width)
-            row = vfma(x, vload(deltas, deltas_at + np.int64(blocks.rows[e]) * lanes, deltas_stride, width), row)
-        vstore(out, p, lanes, row)
+            delta = vload(deltas, deltas_at + np.int64(blocks.rows[e]) * lanes, deltas_stride, width)
+            first = vfma(vsplat(decode(blocks.values, blocks.table, 2 * e), width), delta, first)
+            second = vfma(vsplat(decode(blocks.values, blocks.table, 2 * e + 1), width), delta, second)
+        vstore(out, i, lanes, first)
+        vstore(out, i + row_length, lanes, second)
 
 
 @kernel
 def sparse_update(b, blocks, deltas, deltas_at, n_tiles, out, at, t0, t1):
     """out[i, t] += sum_r x[r, i] * deltas[t, r] for tiles t0 <= t < t1 and the rows of block b.
 
-    deltas (n_tiles, capacity, V) from offset `deltas_at`, out (I, n_tiles, V) from offset `at`.
+    deltas (n_tiles, capacity, V) from offset `deltas_at`, out (I, n_tiles, V), I even, from offset `at`.
     """
     lanes = TILE_BYTES // out.itemsize
     row_length = n_tiles * lanes
