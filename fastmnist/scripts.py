@@ -383,15 +383,15 @@ def _require_own_memory(weights: Sequence[Arrays], biases: Sequence[Arrays], ima
     if isinstance(images, np.ndarray):
         named.append(("images", images))
     # Only neighbours in memory can overlap, so that a thousand networks take no million comparisons.
-    spans = sorted((*np.lib.array_utils.byte_bounds(a), name, k) for k, (name, a) in enumerate(named))
-    reach: list[tuple[int, str, int]] = []
-    for start, end, name, k in spans:
-        reach = [(e, other, j) for e, other, j in reach if e > start]
-        for _, other, j in reach:
-            if np.shares_memory(named[j][1], named[k][1]):
-                one, two = sorted((other, name))
+    spans = sorted((*np.lib.array_utils.byte_bounds(a), k) for k, (_, a) in enumerate(named))
+    reach: list[tuple[int, int]] = []
+    for start, end, k in spans:
+        reach = [(other_end, j) for other_end, j in reach if other_end > start]
+        for _, j in reach:
+            (one, a), (two, b) = named[min(j, k)], named[max(j, k)]
+            if np.shares_memory(a, b):
                 raise ValueError(f"{one} and {two} share memory, and training updates weights in place; pass a copy.")
-        reach.append((end, name, k))
+        reach.append((end, k))
 
 
 def _hidden_activations(activation: str | Sequence[str], n_hidden: int) -> list[str]:
