@@ -17,6 +17,7 @@ from typing import Any
 
 import llvmlite
 import numba
+import numpy as np
 from numba.core import config, event
 
 # Without Numba's runtime: kernels allocate nothing, and counting references to the arrays they hand on took longer than
@@ -24,6 +25,9 @@ from numba.core import config, event
 _OPTIONS = {"error_model": "numpy", "nogil": True, "_nrt": False}
 _INNER = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _ENTRIES: list[Any] = []
+
+# As arguments: for a literal 0 Numba compiles one more copy of the kernel called.
+ZERO, ONE = np.int64(0), np.int64(1)
 
 
 def _stamp() -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastmnist._jit import entry, inlined, kernel
+from fastmnist._jit import ONE, ZERO, entry, inlined, kernel
 from fastmnist.kernels.dense import dots, product
 from fastmnist.kernels.pointwise import activate, finish_outputs, score_outputs
 from fastmnist.kernels.simd import W1, vload, vsplat, vstore
@@ -80,13 +80,13 @@ def first_layer_forward(b, blocks, layers, params, values, at, t0, t1):
     n_in = layers[0, N_IN]
     n_tiles = layers[0, OUT_TILES]
     step = blocks.capacity * lanes
-    set_rows(values, at, lanes, step, 0, n_rows, t0, t1, params, layers[0, BIASES])
+    set_rows(values, at, lanes, step, ZERO, n_rows, t0, t1, params, layers[0, BIASES])
     if blocks.dense.size:
         row_0 = b * blocks.capacity * n_in
         weights = layers[0, WEIGHTS] + t0 * lanes
         out = at + t0 * step
         product(
-            blocks.dense, row_0, n_in, np.int64(1), params, weights, n_tiles * lanes, lanes,
+            blocks.dense, row_0, n_in, ONE, params, weights, n_tiles * lanes, lanes,
             values, out, lanes, step, n_rows, n_in, t1 - t0,
         )  # fmt: skip
     else:
@@ -105,7 +105,7 @@ def upper_layers_forward(b, blocks, layers, params, dropout, values, at, r0, r1)
         below = at + layers[k - 1, VALUES] * capacity
         here = at + layers[k, VALUES] * capacity
         tiles = layers[k, OUT_TILES]
-        set_rows(values, here, lanes, step, r0, r1, 0, tiles, params, layers[k, BIASES])
+        set_rows(values, here, lanes, step, r0, r1, ZERO, tiles, params, layers[k, BIASES])
         n_out = layers[k, N_OUT]
         dots(
             values,
@@ -123,7 +123,7 @@ def upper_layers_forward(b, blocks, layers, params, dropout, values, at, r0, r1)
         if k < n_layers - 1:
             draws = mask_start(b, n_rows, blocks, layers, k)
             activate(
-                values, here, lanes, step, r0, r1, n_out, 0, tiles, layers[k, ACTIVATION],
+                values, here, lanes, step, r0, r1, n_out, ZERO, tiles, layers[k, ACTIVATION],
                 dropout.mask, draws, n_out, dropout.scales[k, 0],
             )  # fmt: skip
     last = n_layers - 1
@@ -170,13 +170,13 @@ def infer(w, n_workers, blocks, layers, params, dropout, truth, values, outputs,
     at = w * scratch
     for b in range(begin, end):
         n_rows = rows_of(b, blocks)
-        first_layer_forward(b, blocks, layers, params, values, at, 0, layers[0, OUT_TILES])
+        first_layer_forward(b, blocks, layers, params, values, at, ZERO, layers[0, OUT_TILES])
         if last > 0:
             activate(
-                values, at, lanes, step, 0, n_rows, layers[0, N_OUT], 0, layers[0, OUT_TILES],
+                values, at, lanes, step, ZERO, n_rows, layers[0, N_OUT], ZERO, layers[0, OUT_TILES],
                 layers[0, ACTIVATION], dropout.mask, 0, 0, 0.0,
             )  # fmt: skip
-        upper_layers_forward(b, blocks, layers, params, dropout, values, at, 0, n_rows)
+        upper_layers_forward(b, blocks, layers, params, dropout, values, at, ZERO, n_rows)
         here = at + layers[last, VALUES] * blocks.capacity
         for r in range(n_rows):
             n = b * blocks.capacity + r

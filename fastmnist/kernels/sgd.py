@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastmnist._jit import entry, inlined, kernel
+from fastmnist._jit import ONE, ZERO, entry, inlined, kernel
 from fastmnist.kernels.barrier import meet
 from fastmnist.kernels.dense import add_rows, back_and_update, product
 from fastmnist.kernels.forward import (
@@ -81,13 +81,13 @@ def first_layer_update(b, blocks, layers, deltas, target, t0, t1):
         row_0 = b * blocks.capacity * n_in
         weights = layers[0, WEIGHTS] + t0 * lanes
         product(
-            blocks.dense, row_0, np.int64(1), n_in, deltas, t0 * step, lanes, step,
+            blocks.dense, row_0, ONE, n_in, deltas, t0 * step, lanes, step,
             target, weights, n_tiles * lanes, lanes, n_in, n_rows, t1 - t0,
         )  # fmt: skip
     else:
-        sparse_update(b, blocks, deltas, 0, n_tiles, target, layers[0, WEIGHTS], t0, t1)
+        sparse_update(b, blocks, deltas, ZERO, n_tiles, target, layers[0, WEIGHTS], t0, t1)
     if layers[0, BIASES] >= 0:
-        add_rows(deltas, 0, blocks.capacity, n_rows, target, layers[0, BIASES], t0, t1, 1.0)
+        add_rows(deltas, ZERO, blocks.capacity, n_rows, target, layers[0, BIASES], t0, t1, 1.0)
 
 
 @inlined
@@ -124,7 +124,7 @@ def activate_first(b, blocks, layers, dropout, values, r0, r1, t0, t1):
         n_out = layers[0, N_OUT]
         draws = mask_start(b, rows_of(b, blocks), blocks, layers, 0)
         activate(
-            values, 0, lanes, blocks.capacity * lanes, r0, r1, n_out, t0, t1, layers[0, ACTIVATION],
+            values, ZERO, lanes, blocks.capacity * lanes, r0, r1, n_out, t0, t1, layers[0, ACTIVATION],
             dropout.mask, draws, n_out, dropout.scales[0, 0],
         )  # fmt: skip
 
@@ -170,9 +170,9 @@ def _train_row(b, r, blocks, gram, layers, params, dropout, truth, loss, scale, 
     capacity = blocks.capacity
     n_layers = layers.shape[0]
     recurrence(b, r, blocks, layers, gram, values, deltas)
-    activate_first(b, blocks, layers, dropout, values, r, r + 1, 0, layers[0, OUT_TILES])
-    upper_layers_forward(b, blocks, layers, params, dropout, values, np.int64(0), r, r + 1)
-    score = score_row(b, r, blocks, layers, truth, values, np.int64(0))
+    activate_first(b, blocks, layers, dropout, values, r, r + 1, ZERO, layers[0, OUT_TILES])
+    upper_layers_forward(b, blocks, layers, params, dropout, values, ZERO, r, r + 1)
+    score = score_row(b, r, blocks, layers, truth, values, ZERO)
     deltas_of_row(b, r, blocks, layers, truth, loss, values, deltas, scale)
     lanes = TILE_BYTES // values.itemsize
     for k in range(n_layers - 1, 0, -1):
@@ -188,7 +188,7 @@ def _train_row(b, r, blocks, gram, layers, params, dropout, truth, loss, scale, 
             deltas, here + r * lanes, params, layers[k, WEIGHTS], values, below, deltas, below,
             capacity, layers[k, N_OUT], tiles,
         )  # fmt: skip
-        deltas_through(b, k - 1, blocks, layers, dropout, values, deltas, r, r + 1, 0, tiles)
+        deltas_through(b, k - 1, blocks, layers, dropout, values, deltas, r, r + 1, ZERO, tiles)
     return score
 
 
@@ -205,13 +205,13 @@ def train_per_sample(
     """
     n_blocks = blocks.start.size
     t0, t1 = share(layers[0, OUT_TILES], w, n_workers)
-    meetings = 0
+    meetings = ZERO
     for b in range(n_blocks + 1):
         if b > 0:
             first_layer_update(b - 1, blocks, layers, deltas, params, t0, t1)
         if b == n_blocks:
             break
-        first_layer_forward(b, blocks, layers, params, values, np.int64(0), t0, t1)
+        first_layer_forward(b, blocks, layers, params, values, ZERO, t0, t1)
         meetings = meet(barrier, meetings, n_workers)
         if w == 0:
             for r in range(rows_of(b, blocks)):
@@ -239,7 +239,7 @@ def _upper_gradient(k, b, blocks, layers, values, deltas, target, t0, t1):
         n_units = min(lanes, layers[k, N_OUT] - tile * lanes)
         out = layers[k, WEIGHTS] + tile * lanes * unit + t0 * lanes
         product(
-            deltas, here + tile * step, np.int64(1), lanes, values, below, lanes, step,
+            deltas, here + tile * step, ONE, lanes, values, below, lanes, step,
             target, out, unit, lanes, n_units, n_rows, t1 - t0,
         )  # fmt: skip
 
@@ -257,7 +257,7 @@ def _back(k, blocks, layers, weights, deltas, r0, r1, t0, t1):
         n_units = min(lanes, layers[k, N_OUT] - tile * lanes)
         w = layers[k, WEIGHTS] + tile * lanes * unit + t0 * lanes
         product(
-            deltas, here + tile * step, lanes, np.int64(1), weights, w, unit, lanes,
+            deltas, here + tile * step, lanes, ONE, weights, w, unit, lanes,
             deltas, below, lanes, step, r1 - r0, n_units, t1 - t0,
         )  # fmt: skip
 
@@ -308,33 +308,31 @@ def _gradients(w, n_workers, b, repeat, blocks, layers, weights, dropout, update
     lanes = TILE_BYTES // values.itemsize
     params = weights.params
     n_layers = layers.shape[0]
-    # as arguments, literals would have a copy of the callee compiled for each
-    zero, one = np.int64(0), np.int64(1)
     t0, t1 = share(layers[0, OUT_TILES], w, n_workers)
     step = blocks.capacity * lanes
     target = params if updates.direct else weights.grads
     collapsed = updates.repeats > 1 and n_layers <= 2
     last_repeat = collapsed or repeat == updates.repeats - 1
     n_rows = rows_of(b, blocks)
-    factor = updates.repeats if collapsed else 1
+    factor = float(updates.repeats) if collapsed else 1.0
     if n_layers > 1:
         if repeat == 0:
-            _clear(deltas, zero, lanes, step, zero, n_rows, t0, t1)
+            _clear(deltas, ZERO, lanes, step, ZERO, n_rows, t0, t1)
         if collapsed:
-            _upper_gradient(one, b, blocks, layers, values, deltas, weights.grads, t0, t1)
+            _upper_gradient(ONE, b, blocks, layers, values, deltas, weights.grads, t0, t1)
             _collapse_repeats(layers, params, weights.grads, t0, t1, updates.repeats)
-            _back(one, blocks, layers, weights.grads, deltas, zero, n_rows, t0, t1)
+            _back(ONE, blocks, layers, weights.grads, deltas, ZERO, n_rows, t0, t1)
             unit = layers[1, IN_TILES] * lanes
-            _clear(weights.grads, layers[1, WEIGHTS], unit, lanes, zero, layers[1, N_OUT], t0, t1)
+            _clear(weights.grads, layers[1, WEIGHTS], unit, lanes, ZERO, layers[1, N_OUT], t0, t1)
         else:
-            _back(one, blocks, layers, params, deltas, zero, n_rows, t0, t1)
+            _back(ONE, blocks, layers, params, deltas, ZERO, n_rows, t0, t1)
             for k in range(1, n_layers):
                 u0, u1 = share(layers[k, IN_TILES], w, n_workers)
                 _upper_gradient(k, b, blocks, layers, values, deltas, target, u0, u1)
         for k in range(1, n_layers):
             _step_biases(layers, k, b, blocks, deltas, target, w, n_workers, factor)
         if last_repeat:
-            deltas_through(b, zero, blocks, layers, dropout, values, deltas, zero, n_rows, t0, t1)
+            deltas_through(b, ZERO, blocks, layers, dropout, values, deltas, ZERO, n_rows, t0, t1)
     elif collapsed:
         _scale_rows(deltas, step, n_rows, t0, t1, updates.repeats)
     if last_repeat:
@@ -444,9 +442,9 @@ def _work_on_rows(w, n_workers, b, fresh, blocks, layers, params, dropout, truth
     if updates.direct:
         scale *= -updates.rates[b]
     if fresh:
-        upper_layers_forward(b, blocks, layers, params, dropout, values, np.int64(0), r0, r1)
+        upper_layers_forward(b, blocks, layers, params, dropout, values, ZERO, r0, r1)
         for r in range(r0, r1):
-            squared, entropy, correct, sides = score_row(b, r, blocks, layers, truth, values, np.int64(0))
+            squared, entropy, correct, sides = score_row(b, r, blocks, layers, truth, values, ZERO)
             scores[r, 0] = squared
             scores[r, 1] = entropy
             scores[r, 2] = correct
@@ -455,9 +453,9 @@ def _work_on_rows(w, n_workers, b, fresh, blocks, layers, params, dropout, truth
     for k in range(n_layers - 1, 1, -1):
         below = layers[k - 1, VALUES] * blocks.capacity
         tiles = layers[k, IN_TILES]
-        _clear(deltas, below, lanes, blocks.capacity * lanes, r0, r1, np.int64(0), tiles)
-        _back(k, blocks, layers, params, deltas, r0, r1, np.int64(0), tiles)
-        deltas_through(b, k - 1, blocks, layers, dropout, values, deltas, r0, r1, np.int64(0), tiles)
+        _clear(deltas, below, lanes, blocks.capacity * lanes, r0, r1, ZERO, tiles)
+        _back(k, blocks, layers, params, deltas, r0, r1, ZERO, tiles)
+        deltas_through(b, k - 1, blocks, layers, dropout, values, deltas, r0, r1, ZERO, tiles)
 
 
 @entry
@@ -469,7 +467,7 @@ def train_batches(
     totals (5,): those four, and each row's share of the penalties. scores (capacity, 4) float64 is scratch.
     """
     n_blocks = blocks.start.size
-    meetings = 0
+    meetings = ZERO
     params = weights.params
     t0, t1 = share(layers[0, OUT_TILES], w, n_workers)
     repeats = updates.repeats if layers.shape[0] > 2 else 1
@@ -489,8 +487,8 @@ def train_batches(
             if fresh and b == n_blocks:
                 break
             if fresh:
-                first_layer_forward(b, blocks, layers, params, values, np.int64(0), t0, t1)
-                activate_first(b, blocks, layers, dropout, values, 0, rows_of(b, blocks), t0, t1)
+                first_layer_forward(b, blocks, layers, params, values, ZERO, t0, t1)
+                activate_first(b, blocks, layers, dropout, values, ZERO, rows_of(b, blocks), t0, t1)
             meetings = meet(barrier, meetings, n_workers)
             _work_on_rows(
                 w, n_workers, b if fresh else b - 1, fresh, blocks, layers, params, dropout, truth, updates,
