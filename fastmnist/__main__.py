@@ -7,6 +7,7 @@ that command runs, so that ``fastmnist --help`` answers at once.
 import argparse
 import importlib
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
@@ -134,6 +135,26 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-c", dest="code", metavar="code", help="run a string")
     run.add_argument("program", nargs=argparse.REMAINDER, metavar="...", help="the script, and its arguments")
 
+    predict = commands.add_parser(
+        "predict",
+        help="say which digit a picture shows",
+        description="Say which digit each picture shows, by the weights that fastmnist train --save has written.",
+    )
+    predict.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="a picture of one digit, dark on bright or bright on dark; 28 x 28 pixels are taken as they are, "
+        "in other pictures the digit is looked for and brought to MNIST's size",
+    )
+    predict.add_argument("--weights", required=True, metavar="FILE", help="what fastmnist train --save wrote")
+    predict.add_argument(
+        "--json",
+        dest="as_json",
+        action="store_true",
+        help="print one JSON object per picture, in a list if there are several",
+    )
+
     bench = commands.add_parser(
         "bench",
         help="measure this machine's speed beside NumPy, JAX, PyTorch, Keras and scikit-learn",
@@ -188,18 +209,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0, or 1 where a run did not come out as it should (a training that diverged, a figure that differs),
-        2 after a mistake in the arguments or the data, 130 after Ctrl-C.
+        2 after a mistake in the arguments or the data or where memory does not suffice, 130 after Ctrl-C, 141 where
+        the reader of the output has gone, as ``head`` does.
     """
     try:
         options = _options(sys.argv[1:] if argv is None else list(argv))
         command = importlib.import_module(f"fastmnist.commands.{options.pop('command')}")
         code: int = command.run(**options)
+        sys.stdout.flush()
     except UserError as error:
         print(f"fastmnist: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("fastmnist: interrupted", file=sys.stderr)
         return 130
+    except MemoryError as error:
+        print(f"fastmnist: there is not enough memory: {error or 'try less at a time'}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # What is still to be written, the interpreter would try to write at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return code
 
 

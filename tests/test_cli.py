@@ -11,9 +11,9 @@ import sys
 import numpy as np
 import pytest
 
-from fastmnist import data, scripts
+from fastmnist import data, engine, scripts
 from fastmnist.__main__ import main
-from fastmnist.commands import Recipe, reproduce, train
+from fastmnist.commands import Recipe, dataset, predict, reproduce, train
 from fastmnist.commands.figures import FIGURES
 from fastmnist.engine import flat
 
@@ -34,10 +34,10 @@ def without_mnist(monkeypatch):
     """As on a machine without MNIST and without a network; the synthetic digits are few."""
     load = data.load_data
 
-    def load_data(source="mnist"):
+    def load_data(source="mnist", n_train=None, n_test=None):
         if source == "mnist":
             raise data.DataUnavailableError("MNIST is not available")
-        return load(source, n_train=300, n_test=100)
+        return load(source, n_train=n_train or 300, n_test=n_test or 100)
 
     monkeypatch.setattr(data, "load_data", load_data)
 
@@ -143,6 +143,16 @@ def test_train_saves_the_weights(digits, tmp_path, capsys):
         assert [saved[f"biases_{k}"].shape for k in range(3)] == [(16,), (8,), (10,)]
 
 
+def test_train_says_what_it_has_written(digits, tmp_path, monkeypatch, capsys):
+    """NumPy appends .npz to other names."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--data", digits, *SMALL, "--save", "weights.v2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["saved"] == "weights.v2.npz"
+    assert os.listdir() == ["weights.v2.npz"]
+    assert main(["train", "--data", digits, *SMALL, "--save", "weights"]) == 0
+    assert capsys.readouterr().out.endswith("\nweights written to weights.npz\n")
+
+
 def test_train_refuses_to_save_nowhere_before_it_trains(digits, tmp_path, capsys):
     missing = tmp_path / "missing"
     assert main(["train", "--data", digits, "--save", str(missing / "weights.npz")]) == 2
@@ -171,6 +181,18 @@ def test_train_without_mnist_takes_synthetic_digits_and_says_so(without_mnist, c
 
     assert main(["train", *SMALL]) == 0
     assert "(synthetic, 784-16-8-10" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("source", [None, "mnist"])
+def test_data_are_called_mnist_only_if_they_are(source, digits, mnist, monkeypatch):
+    monkeypatch.setattr(data, "load_data", lambda source: mnist)
+    monkeypatch.setenv("FASTMNIST_MNIST", "found.npz")
+    assert dataset.load(source, "training")[0] == "mnist"
+    (x_train, y_train), test = mnist
+    monkeypatch.setattr(data, "load_data", lambda source: ((x_train, y_train[::-1].copy()), test))
+    assert dataset.load(source, "training")[0] == "found.npz"
+    monkeypatch.delenv("FASTMNIST_MNIST")  # then Keras's cache, which `load_data` has checked
+    assert dataset.load(source, "training")[0] == "mnist"
 
 
 def test_train_does_not_replace_data_that_was_asked_for(without_mnist, capsys):
@@ -206,7 +228,7 @@ def test_train_stops_when_it_diverges(digits, capsys):
 
 def test_learning_rates_rise_then_fall_to_zero():
     recipe = Recipe(epochs=4, batch_size=100, learning_rate=0.5, warm_up=0.25)
-    rates = train._learning_rates(recipe, n_train=950)
+    rates = train.learning_rates(recipe, n_train=950)
     assert rates.shape == (4, 10)
     assert np.all(np.diff(rates.ravel()[:10]) > 0)
     assert np.all(np.diff(rates.ravel()[10:]) < 0)
@@ -309,6 +331,121 @@ def test_reproduce_needs_mnist(without_mnist, capsys):
     assert err == "fastmnist: the original figures need MNIST itself: MNIST is not available\n"
 
 
+# predict
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Weights that tell most of the synthetic digits, and the digits that they were trained on."""
+    (x_train, y_train), test = data.load_data("synthetic", n_train=2000, n_test=40)
+    network = engine.Network((784, 64, 10), seed=1)
+    for _ in range(15):
+        network.train_epoch(x_train, y_train)
+    path = tmp_path_factory.mktemp("weights") / "weights.npz"
+    network.save(path)
+    return str(path), test
+
+
+def on_paper(digit):
+    """A large picture, dark on bright, the digit in its upper left."""
+    image = pytest.importorskip("PIL.Image")
+    page = image.new("L", (420, 300), 245)
+    page.paste(image.fromarray(255 - digit).resize((200, 230)), (40, 20))
+    return page
+
+
+def transparent(digit):
+    """Black ink, and no paper: only how thick the ink is says what it shows."""
+    image = pytest.importorskip("PIL.Image")
+    ink = image.new("RGBA", (28, 28), "black")
+    ink.putalpha(image.fromarray(digit))
+    return ink
+
+
+@pytest.mark.parametrize(
+    ("picture", "suffix"),
+    [
+        (lambda image, digit: image.fromarray(digit), "png"),
+        (lambda image, digit: image.fromarray(255 - digit), "png"),
+        (lambda image, digit: on_paper(digit), "jpg"),
+        (lambda image, digit: transparent(digit), "png"),
+    ],
+    ids=["as in MNIST", "dark on bright", "on paper", "transparent"],
+)
+def test_predict_reads_pictures(picture, suffix, weights, tmp_path, capsys):
+    image = pytest.importorskip("PIL.Image")
+    path, (digits, labels) = weights
+    paths = [str(tmp_path / f"{k}.{suffix}") for k in range(len(digits))]
+    for digit, to in zip(digits, paths, strict=True):
+        picture(image, digit).save(to)
+    assert main(["predict", *paths, "--weights", path, "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert [result["image"] for result in results] == paths
+    assert np.mean([result["digit"] for result in results] == labels) >= 0.8
+    for result in results:
+        assert result["probability"] == max(result["probabilities"]) == result["probabilities"][result["digit"]]
+        assert sum(result["probabilities"]) == pytest.approx(1)
+
+    assert main(["predict", paths[0], "--weights", path, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["digit"] == results[0]["digit"]
+    assert main(["predict", paths[0], "--weights", path]) == 0
+    assert re.fullmatch(rf"{paths[0]}: \d \(\d+\.\d%\)\n", capsys.readouterr().out)
+
+
+def test_predict_takes_pictures_of_its_size_as_they_are(weights, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    _, (digits, _) = weights
+    for pixels in (digits[0], 255 - digits[0]):
+        image.fromarray(pixels).save(tmp_path / "digit.png")
+        assert np.array_equal(predict._read_digit(str(tmp_path / "digit.png")), digits[0])
+
+
+@pytest.mark.parametrize(("width", "height"), [(10, 300), (300, 40), (7, 7)])
+def test_predict_prepares_pictures_as_mnist_was(width, height, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    page = image.new("L", (500, 400))
+    page.paste(255, (80, 50, 80 + width, 50 + height))
+    page.save(tmp_path / "bar.png")
+    digit = predict._read_digit(str(tmp_path / "bar.png"))
+    rows, columns = np.nonzero(digit)
+    assert max(np.ptp(rows), np.ptp(columns)) == 19
+    for where in (rows, columns):
+        assert where.mean() == pytest.approx(13.5, abs=0.5)
+
+
+def test_predict_refuses(weights, tmp_path, capsys):
+    image = pytest.importorskip("PIL.Image")
+    path, _ = weights
+    image.new("L", (50, 50), 200).save(tmp_path / "empty.png")
+    (tmp_path / "text.png").write_text("no picture")
+    np.savez(tmp_path / "small.npz", weights_0=np.ones((4, 2)), biases_0=np.ones(2))
+    np.save(tmp_path / "array.npy", np.ones(3))
+    (tmp_path / "text.npz").write_text("no weights")
+    picture = tmp_path / "digit.png"
+    image.fromarray(np.eye(28, dtype=np.uint8)).save(picture)
+    for arguments, message in [
+        ([tmp_path / "empty.png", "--weights", path], "there is nothing to see on it"),
+        ([tmp_path / "text.png", "--weights", path], "cannot identify image file"),
+        ([tmp_path / "missing.png", "--weights", path], "No such file"),
+        ([picture, "--weights", "missing.npz"], "fastmnist train --save missing.npz makes one"),
+        ([picture, "--weights", tmp_path / "small.npz"], "images have 784 inputs each, but weights[0] has 4 rows"),
+        ([picture, "--weights", tmp_path / "array.npy"], "not a file that fastmnist train --save has written"),
+        ([picture, "--weights", tmp_path / "text.npz"], "not a file that fastmnist train --save has written"),
+        ([picture], "required: --weights"),
+    ]:
+        assert main(["predict", *map(str, arguments)]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert message in err
+        assert err.count("\n") == 1
+
+
+def test_predict_names_what_is_missing(monkeypatch, weights, capsys):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert main(["predict", "digit.png", "--weights", weights[0]]) == 2
+    assert 'pip install "fastmnist[plots]"' in capsys.readouterr().err
+
+
 # info
 
 
@@ -343,6 +480,25 @@ def test_runs_as_a_module():
     result = subprocess.run([sys.executable, "-m", "fastmnist", "train", "--epochs", "0"], capture_output=True)
     assert result.returncode == 2
     assert result.stderr.startswith(b"fastmnist: ")
+
+
+def test_too_little_memory_is_one_line(digits, capsys):
+    assert main(["train", "--data", digits, "--hidden", "100000000000"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("fastmnist: there is not enough memory: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closes a pipe")
+@pytest.mark.parametrize("arguments", [["--epochs", "100"], ["--epochs", "1", "--json"]])
+def test_a_reader_that_has_gone_ends_a_run_quietly(digits, arguments):
+    with start("train", "--data", digits, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        err = process.stderr.read()
+    assert process.returncode == 141
+    assert b"Traceback" not in err
+    assert b"BrokenPipe" not in err
 
 
 LONG = ["--epochs", "100000", "--hidden", "512"]

@@ -15,11 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from fastmnist import data, engine
-from fastmnist.commands import Recipe, UserError
+from fastmnist import engine
+from fastmnist.commands import Recipe, UserError, dataset
 from fastmnist.commands.notice import compile_notice
-
-_Split = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 class _Report(NamedTuple):
@@ -36,9 +34,11 @@ def run(*, source: str | None, threads: int | None, save: str | None, as_json: b
     The other options are the fields of `Recipe`.
     """
     recipe = Recipe(**options)
+    if save is not None and not save.endswith(".npz"):
+        save += ".npz"  # as NumPy would
     if save is not None and not Path(save).absolute().parent.is_dir():
         raise UserError(f"--save {save}: there is no folder {Path(save).absolute().parent}")
-    dataset, (x_train, y_train), (x_test, y_test) = _load(source)
+    name, (x_train, y_train), (x_test, y_test) = dataset.load(source, "training")
     n_train = len(x_train)
     if recipe.batch_size > n_train:
         raise UserError(f"--batch-size {recipe.batch_size} is more than the {n_train} training images")
@@ -55,7 +55,7 @@ def run(*, source: str | None, threads: int | None, save: str | None, as_json: b
     images = engine.pack(x_train)
     compiled, start = engine.compile_seconds(), time.perf_counter()
     with follow(stream, recipe.epochs, n_train) as report:
-        for epoch, rates in enumerate(_learning_rates(recipe, n_train), 1):
+        for epoch, rates in enumerate(learning_rates(recipe, n_train), 1):
             loss, correct = network.train_epoch(
                 images,
                 y_train,
@@ -82,7 +82,7 @@ def run(*, source: str | None, threads: int | None, save: str | None, as_json: b
         except OSError as error:
             raise UserError(f"--save {save}: {error}") from None
     result = {
-        "dataset": dataset,
+        "dataset": name,
         "test_accuracy": test_correct / len(y_test),
         "test_loss": test_loss,
         "train_accuracy": correct / n_train,
@@ -102,23 +102,7 @@ def run(*, source: str | None, threads: int | None, save: str | None, as_json: b
     return 0
 
 
-def _load(source: str | None) -> tuple[str, _Split, _Split]:
-    """Load what was asked for; where nothing was, MNIST, or else the synthetic digits and a warning."""
-    try:
-        return source or "mnist", *data.load_data(source or "mnist")
-    except data.DataUnavailableError as error:
-        if source is not None:
-            raise UserError(f"--data {source}: {error}") from None
-        print(
-            f"fastmnist: warning: training on synthetic digits, NOT on MNIST, which cannot be had: {error}",
-            file=sys.stderr,
-        )
-        return "synthetic", *data.load_data("synthetic")
-    except (OSError, ValueError) as error:
-        raise UserError(str(error)) from None
-
-
-def _learning_rates(recipe: Recipe, n_train: int) -> NDArray[np.float64]:
+def learning_rates(recipe: Recipe, n_train: int) -> NDArray[np.float64]:
     """Return the rate of every step, shape (epochs, steps): up in a line, then down along a cosine."""
     steps = math.ceil(n_train / recipe.batch_size)
     # The share of all steps done halfway through each step: the rate is never quite 0.
@@ -187,4 +171,5 @@ def _summary(result: dict[str, Any]) -> str:
         f"test accuracy {result['test_accuracy']:.2%}, test loss {result['test_loss']:.4f} "
         f"({result['dataset']}, {network}, epochs: {result['epochs']}, {result['train_seconds']:.1f} s"
         f"{compiling}, {result['samples_per_second']:,.0f} samples/s)"
+        + (f"\nweights written to {result['saved']}" if result["saved"] else "")
     )
