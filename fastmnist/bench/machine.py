@@ -1,13 +1,9 @@
-"""What this machine is, what it could do at best, and what a fresh process waits for."""
+"""What this machine is, and what it could do at best."""
 
 from __future__ import annotations
 
 import os
 import platform
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +11,7 @@ import numba
 import numpy as np
 
 from fastmnist import engine
+from fastmnist.bench.measure import seconds
 from fastmnist.engine.threads import run_workers
 from fastmnist.kernels import simd
 from fastmnist.spec import TILE_BYTES
@@ -44,7 +41,7 @@ def fma_peak(dtype: str, threads: int) -> float:
     n = 10_000_000  # some 20 ms
     arrays = np.ones(80, dtype), np.zeros((threads, 80), dtype)
     run_workers(_multiply_add, threads, *arrays, 10, _CHAINS)
-    best = min(_timed(lambda: run_workers(_multiply_add, threads, *arrays, n, _CHAINS)) for _ in range(7))
+    best = min(seconds(lambda: run_workers(_multiply_add, threads, *arrays, n, _CHAINS)) for _ in range(7))
     lanes = TILE_BYTES // np.dtype(dtype).itemsize
     return 2 * 5 * _CHAINS * lanes * n * threads / best
 
@@ -61,30 +58,3 @@ def _multiply_add(w: int, n_workers: int, start: Any, out: Any, n: int, chains: 
         for _ in range(n):
             a = simd.vfma(a, x, x)
     simd.vstore(out[w], 0, lanes, simd.vadd(a, b))
-
-
-_FIRST_FIT = """
-import time; start = time.perf_counter()
-import numpy as np, fastmnist
-images = np.random.default_rng(0).integers(256, size=(1000, 784), dtype=np.uint8)
-fastmnist.Network((784, 512, 10), dropout=0.3).train_epoch(images, np.arange(1000) % 10)
-print(time.perf_counter() - start)
-"""
-
-
-def cold_start(*, compile_anew: bool) -> float:
-    """Return the seconds that a fresh process takes from its first import to the end of its first short fit.
-
-    With `compile_anew` it finds no machine code on disk, and compiles.
-    """
-    with tempfile.TemporaryDirectory() as empty:
-        environment = {**os.environ, "NUMBA_CACHE_DIR": empty} if compile_anew else dict(os.environ)
-        command = [sys.executable, "-c", _FIRST_FIT]
-        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    return float(done.stdout)
-
-
-def _timed(run: Any) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start

@@ -74,10 +74,10 @@ def measure(
     expected = _after_one_run(OURS.prepare(small))
 
     # Preparing again what the check has prepared, after its compilation: what `pack` and the first epoch take.
-    packing = _seconds(lambda: engine.pack(work.images))
+    packing = seconds(lambda: engine.pack(work.images))
     ours = OURS.prepare(work)
     compiled = engine.compile_seconds()
-    first = _seconds(ours.run) - (engine.compile_seconds() - compiled)
+    first = seconds(ours.run) - (engine.compile_seconds() - compiled)
 
     sides, cells = [(OURS, ours, len(work.images), first, 0.0)], list[Cell]()
     for peer in peers:
@@ -95,16 +95,33 @@ def measure(
             continue
         n = _affordable(work, side, len(small.images), budget)
         side = peer.prepare(work.first(n))
-        sides.append((peer, side, n, _seconds(side.run), apart))
+        sides.append((peer, side, n, seconds(side.run), apart))
 
-    seconds = [[_seconds(side.run) for _, side, *_ in sides] for _ in range(repetitions)]
-    quartiles = np.percentile(seconds, [25, 50, 75], axis=0).T / np.array([[n] for _, _, n, *_ in sides])
+    quartiles = in_turn([(side, n) for _, side, n, *_ in sides], repetitions)
+    (_, ours_median, _), *_ = quartiles
     timed = [
-        Cell(peer.name, n, median, low, high, first, median / quartiles[0, 1], apart)
-        for (peer, _, n, first, apart), (low, median, high) in zip(sides, quartiles.tolist(), strict=True)
+        Cell(peer.name, n, median, low, high, first, median / ours_median, apart)
+        for (peer, _, n, first, apart), (low, median, high) in zip(sides, quartiles, strict=True)
     ]
-    preparing = first - float(quartiles[0, 1]) * len(work.images)
+    preparing = first - ours_median * len(work.images)
     return Measured([*timed, *cells], packing, max(0.0, preparing))
+
+
+def in_turn(sides: Sequence[tuple[Side, int]], repetitions: int) -> list[list[float]]:
+    """Run all sides in turn, again and again; return for each the quartiles of its seconds by sample.
+
+    The number beside each side is that of its samples.
+    """
+    times = [[seconds(side.run) / n for side, n in sides] for _ in range(repetitions)]
+    quartiles: list[list[float]] = np.percentile(times, [25, 50, 75], axis=0).T.tolist()
+    return quartiles
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Return what a call takes."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
 def _after_one_run(side: Side) -> list[Array]:
@@ -118,12 +135,6 @@ def _after_one_run(side: Side) -> list[Array]:
     return [a.copy() for a in side.result()]
 
 
-def _seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
 def _affordable(work: Work, side: Side, n: int, budget: float) -> int:
     """Return how many of the work's samples fit into the budget, in whole batches, by the time that n take.
 
@@ -131,6 +142,6 @@ def _affordable(work: Work, side: Side, n: int, budget: float) -> int:
     """
     if work.row.evaluates:
         return len(work.images)
-    wanted = int(budget / _seconds(side.run) * n)
+    wanted = int(budget / seconds(side.run) * n)
     size = work.row.batch_size
     return min(len(work.images), max(size, wanted // size * size))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-import statistics
-from collections.abc import Callable, Iterator, Sequence
+import subprocess
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -14,24 +14,19 @@ from fastmnist import __version__, engine
 from fastmnist.bench import machine
 from fastmnist.bench.measure import TOLERANCE, measure
 from fastmnist.bench.peers import ONE_THREAD, PEERS, Peer
-from fastmnist.bench.rows import ROWS, Dataset, work_for
+from fastmnist.bench.rows import ROWS, work_for
+from fastmnist.bench.sections import SECTIONS
+from fastmnist.bench.setting import CannotMeasure, Setting
+from fastmnist.bench.words import comparison, duration
 
 QUICK_IMAGES = 1_000
 
 Report = dict[str, Any]
 
 
-def collect(
-    names: Sequence[str],
-    dataset: Dataset,
-    source: str,
-    *,
-    threads: int,
-    repetitions: int,
-    quick: bool,
-    say: Callable[[str], None],
-) -> Report:
-    """Measure the named rows; `say` is told what is being done. `quick` takes few images and little time for each."""
+def collect(names: Sequence[str], setting: Setting) -> Report:
+    """Measure the named rows and sections."""
+    threads, say = setting.threads, setting.say
     installed = [peer for peer in PEERS if peer.installed and (threads > 1 or peer is not ONE_THREAD)]
     say("Peak of this machine")
     report: Report = {
@@ -50,32 +45,34 @@ def collect(
         "missing": sorted({peer.package for peer in PEERS} - {peer.package for peer in installed}),
         "keras_backend": os.environ.get("KERAS_BACKEND", "jax"),
         "threads": threads,
-        "data": source,
-        "quick": quick,
-        "repetitions": repetitions,
+        "data": setting.source,
+        "quick": setting.quick,
+        "repetitions": setting.repetitions,
         "tolerance": TOLERANCE,
         "peak_flops": {
             dtype: {str(n): machine.fma_peak(dtype, n) for n in sorted({1, threads})} for dtype in TOLERANCE
         },
         "rows": {},
+        "sections": {},
     }
-    for name in names:
+    for name in (name for name in names if name in ROWS):
         say(f"Row {name}: {ROWS[name].title}")
-        report["rows"][name] = _row(name, dataset, installed, report, say)
-    say("Cold start")
-    report["cold_start"] = _cold_start(1 if quick else repetitions, compile_anew=not quick)
+        report["rows"][name] = _row(name, installed, setting, report["peak_flops"])
+    for name in (name for name in names if name in SECTIONS):
+        say(SECTIONS[name].TITLE)
+        report["sections"][name] = _section(name, setting)
     return report
 
 
-def _row(name: str, dataset: Dataset, installed: list[Peer], report: Report, say: Callable[[str], None]) -> Report:
+def _row(name: str, installed: list[Peer], setting: Setting, peaks: Report) -> Report:
     row = ROWS[name]
-    work = work_for(row, dataset, QUICK_IMAGES if report["quick"] else None, report["threads"])
+    work = work_for(row, setting.dataset, QUICK_IMAGES if setting.quick else None, setting.threads)
     measured = measure(
         work,
         [peer for peer in installed if peer.does(row)],
-        repetitions=report["repetitions"],
-        budget=0.02 if report["quick"] else 2.0,
-        say=say,
+        repetitions=setting.repetitions,
+        budget=0.02 if setting.quick else 2.0,
+        say=setting.say,
     )
     density = engine.pack(work.images).density
     seconds = measured.cells[0].median
@@ -88,19 +85,18 @@ def _row(name: str, dataset: Dataset, installed: list[Peer], report: Report, say
         "per": "sample" if row.per_sample else "evaluation" if row.evaluates else "epoch",
         "density": density,
         "flops": flops,
-        "share_of_peak": flops / report["peak_flops"][row.dtype][str(report["threads"])],
+        "share_of_peak": flops / peaks[row.dtype][str(setting.threads)],
         "packing": measured.packing,
         "preparing": measured.preparing,
         "cells": [asdict(cell) for cell in measured.cells],
     }
 
 
-def _cold_start(repetitions: int, *, compile_anew: bool) -> Report:
-    machine.cold_start(compile_anew=False)  # leaves the machine code on disk
-    return {
-        "warm_cache": statistics.median(machine.cold_start(compile_anew=False) for _ in range(repetitions)),
-        "empty_cache": machine.cold_start(compile_anew=True) if compile_anew else None,
-    }
+def _section(name: str, setting: Setting) -> Report:
+    try:
+        return {"refused": None, **SECTIONS[name].measure(setting)}
+    except (CannotMeasure, MemoryError, subprocess.CalledProcessError) as error:
+        return {"refused": str(error)}
 
 
 HEADINGS = ("Row", "Against", "Median", "Quartiles", "fastmnist is", "Samples timed")
@@ -157,22 +153,20 @@ def footer(report: Report) -> Iterator[str]:
             f"({row['density']:.1%}) need. Packing {duration(row['packing'])}; blocks and Gram products, "
             f"made in the first call, {duration(row['preparing'])}."
         )
-    start = report["cold_start"]
-    yield f"Cold start, import to end of the first fit: {duration(start['warm_cache'])} with kernels on disk" + (
-        f", {duration(start['empty_cache'])} when they must be compiled." if start["empty_cache"] else "."
-    )
+        yield from _plain_arrays(name, row)
 
 
-def duration(seconds: float) -> str:
-    """Write a time with three digits and its unit."""
-    value, unit = (
-        (seconds, "s") if seconds >= 1 else (seconds * 1e3, "ms") if seconds >= 1e-3 else (seconds * 1e6, "us")
-    )
-    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f} {unit}"
+def _plain_arrays(name: str, row: Report) -> Iterator[str]:
+    medians = {cell["peer"]: cell["median"] for cell in row["cells"] if not cell["refused"]}
+    if {"fastmnist, plain arrays", "NumPy script"} <= set(medians):
+        ratio = medians["NumPy script"] / medians["fastmnist, plain arrays"]
+        yield f"Row {name} without pack, on plain arrays: {comparison(ratio)} as the NumPy script."
 
 
-def comparison(ratio: float) -> str:
-    """Say how many times as fast as a peer we are."""
-    if ratio >= 1:
-        return f"{ratio:.{0 if ratio >= 100 else 1}f} times as fast"
-    return f"{1 / ratio:.{0 if ratio < 0.01 else 1}f} times SLOWER"
+def sections(report: Report) -> Iterator[str]:
+    """Yield what was measured beside the rows, a sentence a line."""
+    for name, measured in report["sections"].items():
+        if measured["refused"]:
+            yield f"{SECTIONS[name].TITLE}: not measured: {measured['refused']}."
+        else:
+            yield from SECTIONS[name].words(measured)

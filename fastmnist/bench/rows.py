@@ -18,7 +18,7 @@ Dataset = tuple[tuple[NDArray[np.uint8], NDArray[np.uint8]], tuple[NDArray[np.ui
 
 @dataclass(frozen=True)
 class Row:
-    """One epoch of training, or one evaluation.
+    """One epoch of training, of one network or of several independent ones, or one evaluation.
 
     Networks with a linear output are those of the NumPy scripts: no biases, squared error, a ReLU whose gradient passes
     straight through. Networks with a softmax output have biases, cross-entropy and the true gradient.
@@ -37,6 +37,8 @@ class Row:
     """Whether the pixels are standardised (mean 0, standard deviation 1), which leaves no zeros."""
     evaluates: bool = False
     """Whether test images are evaluated; otherwise one epoch is trained."""
+    trainings: int = 1
+    """Networks trained on the same images, each from weights of its own."""
 
     @property
     def has_biases(self) -> bool:
@@ -46,7 +48,19 @@ class Row:
     @property
     def per_sample(self) -> bool:
         """Whether times are told per sample, not for the whole epoch."""
-        return self.batch_size == 1 and not self.evaluates
+        return self.batch_size == 1 and self.trainings == 1 and not self.evaluates
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What `sgd_epoch` and its definition in NumPy are told."""
+        return {
+            "learning_rate": self.learning_rate,
+            "batch_size": self.batch_size,
+            "output": self.output,
+            "relu_gradient": "relu" if self.has_biases else "straight-through",
+            "dropout": self.dropout,
+            "updates_per_batch": self.updates_per_batch,
+        }
 
     def flops(self, density: float) -> float:
         """Operations per sample, counting only those that inputs other than zero need.
@@ -58,7 +72,7 @@ class Row:
         first, *above = (i * o for i, o in pairwise(self.sizes))
         if self.evaluates:
             return 2 * density * first + 2 * sum(above)
-        return 4 * density * first + 6 * sum(above)
+        return self.trainings * (4 * density * first + 6 * sum(above))
 
 
 _SCRIPT_B = Row("per sample, 784-40-10", (784, 40, 10), 10_000, "float64", learning_rate=0.005)
@@ -77,6 +91,7 @@ ROWS = {
     "A": replace(_SCRIPT_B, title="per sample, 784-40-10, 1,000 images", images=1_000),
     "B": _SCRIPT_B,
     "B32": replace(_SCRIPT_B, dtype="float32"),
+    "B-MANY": replace(_SCRIPT_B, title="8 trainings of 784-40-10, per sample", trainings=8),
     "C": _SCRIPT_C,
     "C32": replace(_SCRIPT_C, dtype="float32"),
     "D": Row(
@@ -99,7 +114,8 @@ ROWS = {
 class Work(NamedTuple):
     """A row's network and the first images of its data: what a peer is given.
 
-    `images` are uint8 or, where the row is dense, of the row's dtype; shape (N, I). Nothing in here may be changed.
+    `images` are uint8 or, where the row is dense, of the row's dtype; shape (N, I). The weights of several networks
+    follow one another. Nothing in here may be changed.
     """
 
     row: Row
@@ -125,6 +141,11 @@ class Work(NamedTuple):
         """Return copies of the weights and of the biases, if any."""
         return [w.copy() for w in self.weights], [b.copy() for b in self.biases or ()]
 
+    def networks(self) -> list[list[Array]]:
+        """Return the weights network by network; not copies."""
+        layers = len(self.row.sizes) - 1
+        return [self.weights[k : k + layers] for k in range(0, len(self.weights), layers)]
+
     def draw_masks(self) -> Array | None:
         """Draw an epoch's dropout masks from NumPy's global stream, all at once: the scripts draw the same ones."""
         if not self.row.dropout:
@@ -139,7 +160,7 @@ class Side(NamedTuple):
     The result of training is the weights, then the biases; that of evaluation the squared error and the correct count.
     """
 
-    run: Callable[[], None]
+    run: Callable[[], object]
     result: Callable[[], list[Array]]
 
 
@@ -167,7 +188,9 @@ def work_for(row: Row, dataset: Dataset, limit: int | None, threads: int) -> Wor
     # The scripts' small uniform weights; and Glorot's, Keras's default, where there are biases.
     limits = [np.sqrt(6 / (i + o)) if row.has_biases else 0.1 for i, o in pairwise(row.sizes)]
     weights = [
-        rng.uniform(-a, a, shape).astype(row.dtype) for a, shape in zip(limits, pairwise(row.sizes), strict=True)
+        rng.uniform(-a, a, shape).astype(row.dtype)
+        for _ in range(row.trainings)
+        for a, shape in zip(limits, pairwise(row.sizes), strict=True)
     ]
     biases = [np.zeros(o, row.dtype) for o in row.sizes[1:]] if row.has_biases else None
     return Work(row, x, labels[:n], weights, biases, threads)

@@ -6,8 +6,9 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
+from fastmnist.commands import Recipe as TrainRecipe
 from fastmnist.commands import UserError
 
 _REPETITIONS = 5
@@ -30,20 +31,33 @@ def _run(names: list[str] | None, threads: int, quick: bool, as_json: bool) -> i
     # Only now: libraries count the cores when they are loaded.
     from fastmnist.bench import report as reporting
     from fastmnist.bench.rows import ROWS
+    from fastmnist.bench.sections import SECTIONS
+    from fastmnist.bench.setting import Recipe, Setting
+    from fastmnist.commands import dataset
+    from fastmnist.commands.train import learning_rates
 
-    unknown = [name for name in names or () if name not in ROWS]
+    known = [*ROWS, *SECTIONS]
+    unknown = [name for name in names or () if name not in known]
     if unknown:
-        raise UserError(f"there is no row {unknown[0]!r}; the rows are {', '.join(ROWS)}")
-    source, dataset = _load(quick)
-    say = functools.partial(print, file=sys.stderr, flush=True)
-    report = reporting.collect(
-        names or list(ROWS), dataset, source, threads=threads, repetitions=_REPETITIONS, quick=quick, say=say
+        raise UserError(f"there is no row {unknown[0]!r}; the rows are {', '.join(known)}")
+    source, train, test = dataset.load(None, "measuring", at_most=reporting.QUICK_IMAGES if quick else None)
+    default = TrainRecipe()
+    recipe = Recipe(
+        sizes=(train[0][0].size, *default.hidden, 10),
+        batch_size=default.batch_size,
+        dropout=default.dropout,
+        rates=learning_rates(default, len(train[0])),
     )
+    say = functools.partial(print, file=sys.stderr, flush=True)
+    # A report is for others to read: the name of a file will do.
+    setting = Setting((train, test), Path(source).name, recipe, threads, _REPETITIONS, quick, say)
+    report = reporting.collect(names or known, setting)
     if as_json:
         print(json.dumps(report))
-    else:
+        return 0
+    if report["rows"]:
         _show(reporting.HEADINGS, list(reporting.table(report)))
-        print("\n".join(reporting.footer(report)))
+    print("\n".join([*reporting.footer(report), *reporting.sections(report)]))
     return 0
 
 
@@ -69,24 +83,6 @@ def _limited_to(threads: int | None) -> Iterator[int]:
     finally:
         if binds:
             os.sched_setaffinity(0, before)
-
-
-def _load(quick: bool) -> tuple[str, Any]:
-    """Load MNIST, or the synthetic digits and say so."""
-    from fastmnist import data
-    from fastmnist.bench.report import QUICK_IMAGES
-
-    try:
-        return "mnist", data.load_data("mnist")
-    except data.DataUnavailableError as error:
-        print(
-            f"fastmnist: warning: measuring on synthetic digits, NOT on MNIST, which cannot be had: {error}",
-            file=sys.stderr,
-        )
-        few = QUICK_IMAGES if quick else None
-        return "synthetic", data.load_data("synthetic", n_train=few, n_test=few)
-    except (OSError, ValueError) as error:
-        raise UserError(str(error)) from None
 
 
 def _show(headings: tuple[str, ...], lines: list[tuple[str, ...]]) -> None:

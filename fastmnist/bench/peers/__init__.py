@@ -21,7 +21,7 @@ def _is_script(row: Row) -> bool:
 
 
 def _trains_script(row: Row) -> bool:
-    return _is_script(row) and not row.evaluates
+    return _is_script(row) and not row.evaluates and row.trainings == 1
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,14 @@ ONE_THREAD = Peer("fastmnist, 1 thread", "ours", "one_thread", "numba", lambda r
 PEERS = (
     ONE_THREAD,
     Peer("fastmnist, plain arrays", "ours", "plain_arrays", "numba", lambda row: True),
+    Peer("fastmnist, float64", "ours", "float64", "numba", lambda row: row.per_sample and row.dtype == "float32"),
+    Peer("fastmnist, one by one", "ours", "one_by_one", "numba", lambda row: row.trainings > 1),
     Peer("NumPy script", "with_numpy", "script", "numpy", _trains_script),
     Peer("NumPy", "with_numpy", "batches", "numpy", lambda row: row.batch_size > 1 or row.evaluates),
     Peer("Numba loop", "with_numba", "every_pixel", "numba", _trains_script),
     Peer("Numba loop, no zeros", "with_numba", "non_zero_pixels", "numba", _trains_script),
     Peer("JAX", "with_jax", "compiled", "jax", lambda row: True),
-    Peer("PyTorch", "with_torch", "eager", "torch", lambda row: True),
+    Peer("PyTorch", "with_torch", "eager", "torch", lambda row: row.trainings == 1),
     Peer("Keras", "with_keras", "sequential", "keras", lambda row: not _is_script(row)),
     Peer("scikit-learn", "with_sklearn", "mlp_classifier", "scikit-learn", lambda row: not _is_script(row)),
 )

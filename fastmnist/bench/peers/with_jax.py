@@ -1,4 +1,4 @@
-"""JAX: ``lax.scan`` over single samples; one compiled step per batch otherwise."""
+"""JAX: ``lax.scan`` over single samples, ``vmap`` over networks; one compiled step per batch otherwise."""
 
 from functools import partial
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fastmnist.bench.rows import Row, Side, Work, evaluation
+from fastmnist.bench.rows import Array, Row, Side, Work, evaluation
 
 
 def compiled(work: Work) -> Side:
@@ -20,8 +20,10 @@ def _compiled(work: Work) -> Side:
     row = work.row
     x64 = row.dtype == "float64"
     images, targets = jnp.asarray(work.floats()), jnp.asarray(work.targets())
-    weights, biases = work.parameters()
-    parameters: Any = ([jnp.asarray(w) for w in weights], [jnp.asarray(b) for b in biases])
+    if row.trainings > 1:
+        parameters: Any = ([jnp.stack(layer) for layer in zip(*work.networks(), strict=True)], [])
+    else:
+        parameters = tuple([jnp.asarray(a) for a in arrays] for arrays in work.parameters())
 
     if row.evaluates:
         outputs = jax.jit(lambda p, x: jax.nn.softmax(_logits(p, x)) if row.has_biases else _logits(p, x))
@@ -41,12 +43,15 @@ def _compiled(work: Work) -> Side:
 
         return step(p, cut(x), cut(t), cut(masks))
 
-    @partial(jax.jit, donate_argnums=0)
     def train_samples(p: Any, x: Any, t: Any, masks: Any) -> Any:
         def body(p: Any, sample: Any) -> Any:
             return step(p, *(None if a is None else a[None] for a in sample)), None
 
         return jax.lax.scan(body, p, (x, t, masks))[0]
+
+    if row.trainings > 1:
+        train_samples = jax.vmap(train_samples, in_axes=(0, None, None, None))
+    train_samples = jax.jit(train_samples, donate_argnums=0)
 
     def run() -> None:
         nonlocal parameters
@@ -60,7 +65,11 @@ def _compiled(work: Work) -> Side:
                     parameters = train_batch(parameters, images, targets, masks, start)
             jax.block_until_ready(parameters)
 
-    return Side(run, lambda: [np.asarray(p) for p in (*parameters[0], *parameters[1])])
+    def result() -> list[Array]:
+        arrays = [np.asarray(p) for p in (*parameters[0], *parameters[1])]
+        return [a[k] for k in range(row.trainings) for a in arrays] if row.trainings > 1 else arrays
+
+    return Side(run, result)
 
 
 def _logits(parameters: Any, x: Any) -> Any:

@@ -50,12 +50,7 @@ def batches(work: Work) -> Side:
             work.labels,
             weights,
             biases if row.has_biases else None,
-            learning_rate=row.learning_rate,
-            batch_size=row.batch_size,
-            output=row.output,
-            relu_gradient="relu" if row.has_biases else "straight-through",
-            dropout=row.dropout,
-            updates_per_batch=row.updates_per_batch,
+            **row.settings,
             collapsed=row.updates_per_batch > 1,
         )
 

@@ -1,9 +1,13 @@
 """PyTorch, eager: autograd where a user would take it, gradients by hand where the scripts need them."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
-from fastmnist.bench.rows import Array, Side, Work, evaluation
+from fastmnist import engine
+from fastmnist.bench.rows import Array, Dataset, Side, Work, evaluation
+from fastmnist.bench.setting import Course, Recipe
 
 
 def eager(work: Work) -> Side:
@@ -14,21 +18,21 @@ def eager(work: Work) -> Side:
     return _autograd(work) if work.row.has_biases else _by_hand(work)
 
 
-def _sequential(work: Work) -> torch.nn.Sequential:
+def _sequential(weights: list[Array], biases: list[Array], dropout: float = 0.0) -> torch.nn.Sequential:
     layers: list[torch.nn.Module] = []
-    for w, b in zip(work.weights, work.biases or (), strict=True):
-        linear = torch.nn.Linear(*w.shape, dtype=getattr(torch, work.row.dtype))
+    for w, b in zip(weights, biases, strict=True):
+        linear = torch.nn.Linear(*w.shape, dtype=getattr(torch, str(w.dtype)))
         with torch.no_grad():
             linear.weight.copy_(torch.from_numpy(w).T)
             linear.bias.copy_(torch.from_numpy(b))
-        layers += [linear, torch.nn.ReLU()]
-    return torch.nn.Sequential(*layers[:-1])
+        layers += [linear, torch.nn.ReLU(), *([torch.nn.Dropout(dropout)] if dropout else [])]
+    return torch.nn.Sequential(*layers[: -2 if dropout else -1])
 
 
 def _evaluation(work: Work) -> Side:
     images = torch.from_numpy(work.floats())
     if work.row.has_biases:
-        model = _sequential(work).append(torch.nn.Softmax(dim=1))
+        model = _sequential(*work.parameters()).append(torch.nn.Softmax(dim=1))
     else:
         w0, w1 = (torch.from_numpy(w) for w in work.weights)
 
@@ -43,7 +47,7 @@ def _evaluation(work: Work) -> Side:
 
 def _autograd(work: Work) -> Side:
     images, labels = torch.from_numpy(work.floats()), torch.from_numpy(work.labels.astype(np.int64))
-    model, size = _sequential(work), work.row.batch_size
+    model, size = _sequential(*work.parameters()), work.row.batch_size
     loss = torch.nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=work.row.learning_rate)
 
@@ -85,3 +89,38 @@ def _by_hand(work: Work) -> Side:
             w0.addmm_(x.T, back, alpha=-repeats * rate)
 
     return Side(run, lambda: [w0.numpy(), w1.numpy()])
+
+
+def follow(recipe: Recipe, dataset: Dataset, threads: int) -> Callable[[int], Course]:
+    """Prepare the images; return what starts a training for a seed."""
+    torch.set_num_threads(threads)
+    (images, labels), (test_images, test_labels) = (
+        (torch.from_numpy(x.reshape(len(x), -1) / np.float32(255)), torch.from_numpy(y.astype(np.int64)))
+        for x, y in dataset
+    )
+
+    def start(seed: int) -> Course:
+        ours = engine.Network(recipe.sizes, seed=seed)
+        model = _sequential(ours.weights, ours.biases, recipe.dropout)
+        loss = torch.nn.CrossEntropyLoss()
+        optimizer = torch.optim.Adam(model.parameters(), eps=1e-7, fused=True)
+        random = torch.Generator().manual_seed(seed)
+
+        def train(rates: Array) -> None:
+            model.train()
+            order = torch.randperm(len(images), generator=random)
+            for rate, rows in zip(rates.tolist(), order.split(recipe.batch_size), strict=True):
+                optimizer.param_groups[0]["lr"] = rate
+                optimizer.zero_grad()
+                loss(model(images[rows]), labels[rows]).backward()
+                optimizer.step()
+
+        def accuracy() -> float:
+            model.eval()
+            with torch.inference_mode():
+                right = model(test_images).argmax(dim=1) == test_labels
+            return float(right.float().mean())
+
+        return Course(train, accuracy)
+
+    return start
