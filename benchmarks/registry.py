@@ -155,6 +155,36 @@ def _train(sizes: tuple[int, ...], options: dict[str, Any], dtype: str, density:
     return Prepared(run, result, expected)
 
 
+def _train_many(dtype: str, density: float) -> Prepared:
+    """Three networks, each at a rate of its own."""
+    pixels, labels, rates = _pixels(density), _labels(), [1e-4, 2e-4, 3e-4]
+    packed = engine.pack(pixels)
+    number = np.dtype(dtype).type
+
+    def start() -> list[list[Any]]:
+        return [[w * number(scale) for w in _network((784, 40, 10), dtype)[0]] for scale in (1.0, 0.5, 0.25)]
+
+    networks = start()
+
+    def run() -> Any:
+        return fastmnist.sgd_many(packed, labels, networks, learning_rate=rates, threads=1)
+
+    def result() -> list[Any]:
+        nonlocal networks
+        networks = start()
+        return [*np.reshape(run(), (-1, 1)), *(w for weights in networks for w in weights)]
+
+    def expected() -> list[Any]:
+        images, trained = pixels / number(255), start()
+        scores = [
+            reference.sgd_epoch(images, labels, weights, None, learning_rate=rate)
+            for weights, rate in zip(trained, rates, strict=True)
+        ]
+        return [*np.reshape(scores, (-1, 1)), *(w for weights in trained for w in weights)]
+
+    return Prepared(run, result, expected)
+
+
 def _evaluate(sizes: tuple[int, ...], dtype: str, density: float) -> Prepared:
     pixels, labels = _pixels(density), _labels()
     packed, network = engine.pack(pixels), _network(sizes, dtype)
@@ -178,6 +208,7 @@ CASES = {
     "philox_draws": Case(("philox_draws",), _counter_draws, ("float32",), (1.0,)),
     "per_sample": Case(("train_per_sample",), partial(_train, (784, 40, 10), {})),
     "per_sample_dropout": Case(("train_per_sample", "philox_draws"), partial(_train, (784, 100, 10), _DROPOUT)),
+    "many_trainings": Case(("train_per_sample",), _train_many),
     "repeated_batches": Case(("train_batches", "philox_draws"), partial(_train, (784, 100, 10), _REPEATED)),
     "batches": Case(("train_batches",), partial(_train, (784, 400, 20, 10), {"batch_size": 200})),
     "evaluate": Case(("infer",), partial(_evaluate, (784, 400, 20, 10))),

@@ -1,6 +1,7 @@
-"""One epoch of each row over 10,000 synthetic digits, evaluation, and what the training leads to."""
+"""One epoch of each row over 10,000 synthetic digits, evaluation, what threads add, and what the training leads to."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +27,8 @@ ROWS = {
 class _Row:
     version = "2"
     timeout = 180
-    params = tuple(ROWS)
-    param_names = ("row",)
+    params: tuple[Any, ...] = tuple(ROWS)
+    param_names: tuple[str, ...] = ("row",)
     # Training changes the weights, and setup has compiled: every sample is one call.
     number = 1
     warmup_time = 0.0
@@ -52,8 +53,10 @@ class _Row:
         self.epoch()
         self.evaluate()
 
-    def epoch(self):
-        return fastmnist.sgd_epoch(self.x_train, self.y_train, self.weights, self.biases, rng=1, **self.options)
+    def epoch(self, threads=None):
+        return fastmnist.sgd_epoch(
+            self.x_train, self.y_train, self.weights, self.biases, rng=1, threads=threads, **self.options
+        )
 
     def evaluate(self):
         output = self.options.get("output", "linear")
@@ -66,6 +69,33 @@ class Speed(_Row):
 
     def time_evaluate(self, digits, row):
         self.evaluate()
+
+
+class Threads(_Row):
+    """What a second thread is worth within one training."""
+
+    params = (("B", "E"), (1, 2))
+    param_names = ("row", "threads")
+
+    def setup(self, digits, row, threads):
+        super().setup(digits, row)
+
+    def time_epoch(self, digits, row, threads):
+        self.epoch(threads)
+
+
+class Many(_Row):
+    """What a second thread is worth for eight independent trainings of row B."""
+
+    params = (1, 2)
+    param_names = ("threads",)
+
+    def setup(self, digits, threads):
+        super().setup(digits, "B")
+        self.networks = [[w.copy() for w in self.weights] for _ in range(8)]
+
+    def time_epoch(self, digits, threads):
+        fastmnist.sgd_many(self.x_train, self.y_train, self.networks, threads=threads, **self.options)
 
 
 class Accuracy(_Row):
