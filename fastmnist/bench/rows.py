@@ -91,7 +91,7 @@ ROWS = {
     "A": replace(_SCRIPT_B, title="per sample, 784-40-10, 1,000 images", images=1_000),
     "B": _SCRIPT_B,
     "B32": replace(_SCRIPT_B, dtype="float32"),
-    "B-MANY": replace(_SCRIPT_B, title="8 trainings of 784-40-10, per sample", trainings=8),
+    "B-MANY": replace(_SCRIPT_B, title="8 trainings at once, 784-40-10", trainings=8),
     "C": _SCRIPT_C,
     "C32": replace(_SCRIPT_C, dtype="float32"),
     "D": Row(

@@ -41,9 +41,7 @@ def measure(setting: Setting) -> dict[str, Any]:
 
 def _digits(n: int) -> Dataset:
     (drawn, drawn_labels), _ = data.load_data("synthetic", n_train=_DRAWN, n_test=1)
-    images, labels = np.empty((n, *drawn.shape[1:]), np.uint8), np.empty(n, np.uint8)
-    for start in range(0, n, _DRAWN):
-        images[start : start + _DRAWN], labels[start : start + _DRAWN] = drawn, drawn_labels
+    images, labels = np.resize(drawn, (n, *drawn.shape[1:])), np.resize(drawn_labels, n)
     return (images, labels), (images[:0], labels[:0])
 
 
