@@ -113,8 +113,12 @@ def _cell(cell, row):
     text = f"{duration(cell['median'] * of)} ±{spread:.0%}" + ("\\*" if cell["samples"] < row["images"] else "")
     if cell["peer"] == "fastmnist":
         return text
-    ratio = f"{cell['ratio']:.{0 if cell['ratio'] >= 10 else 2}f}x"
+    ratio = f"{_digits(cell['ratio'])}x"
     return f"{text}, " + (ratio if cell["ratio"] >= 1 else f"**{ratio}**")
+
+
+def _digits(ratio):
+    return f"{ratio:,.{0 if ratio >= 10 else 2}f}"
 
 
 def _to_98(report):
@@ -160,7 +164,8 @@ def chart(report):
     axes = figure.subplots()
     for place, (_, cell) in zip(places, bars, strict=True):
         axes.barh(place, cell["ratio"] - 1, left=1, color=colours[cell["peer"]], height=0.85)
-        axes.text(max(cell["ratio"], 1) * 1.05, place, f"{cell['peer']}  {cell['ratio']:.3g}", va="center", fontsize=6)
+        text = f"{cell['peer']}  {_digits(cell['ratio'])}"
+        axes.text(max(cell["ratio"], 1) * 1.05, place, text, va="center", fontsize=6)
     by_label = {label: [p for p, (its, _) in zip(places, bars, strict=True) if its == label] for label in groups}
     shown = [(sum(ps) / len(ps), label) for label, ps in by_label.items() if ps]
     axes.set_yticks([place for place, _ in shown], [label for _, label in shown], fontsize=7)

@@ -480,7 +480,7 @@ def test_the_chart_has_a_bar_for_each_other_library(measured):
         return [text.get_text() for text in axes.texts], [label.get_text() for label in axes.get_yticklabels()]
 
     bars, labels = texts()
-    assert bars == ["Numba loop  0.5", "NumPy script  200", "PyTorch  0.8"]
+    assert bars == ["Numba loop  0.50", "NumPy script  200", "PyTorch  0.80"]
     assert labels == ["B, float64\nper sample", "98 % of MNIST's test images"]
     del measured["sections"]["ACCURACY"]
     measured["rows"]["B"]["cells"][3:] = []  # our own ways alone: no bar, and no failure
