@@ -318,7 +318,7 @@ def test_memory_is_that_of_a_process_of_its_own():
     measured = memory.measure(setting())
     assert measured["images"] == 400
     assert 10e6 < measured["loaded"] < ballast.nbytes
-    assert 0 < measured["imports"] <= measured["added"] < 300e6
+    assert 0 < measured["libraries"] <= measured["added"] < 300e6
     assert "on 400 uint8 images adds" in " ".join(memory.words(measured))
 
 
