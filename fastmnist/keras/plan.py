@@ -313,7 +313,7 @@ def _dtype(config: Config) -> str:
 def _activation(where: str, activation: Any) -> str:
     if activation is None:
         return "linear"
-    if activation not in spec.ACTIVATIONS:
+    if activation not in tuple(spec.ACTIVATIONS):
         raise Unsupported(f"{where} has activation={activation!r}; {', '.join(spec.ACTIVATIONS)} are supported.")
     return str(activation)
 
