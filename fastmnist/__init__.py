@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fastmnist.data import DataUnavailableError, flatten, load_data, scale, to_categorical
     from fastmnist.engine import Network, Packed, pack
+    from fastmnist.keras.accelerate import accelerate
     from fastmnist.plots import plot_images
     from fastmnist.scripts import evaluate, predict, sgd_epoch, sgd_many
 
@@ -20,6 +21,7 @@ __all__ = [
     "Network",
     "Packed",
     "__version__",
+    "accelerate",
     "evaluate",
     "flatten",
     "load_data",
@@ -36,6 +38,7 @@ _HOME = {
     "DataUnavailableError": "data",
     "Network": "engine",
     "Packed": "engine",
+    "accelerate": "keras.accelerate",
     "evaluate": "scripts",
     "flatten": "data",
     "load_data": "data",
