@@ -12,7 +12,8 @@ import fastmnist
 from fastmnist.keras.plan import Unsupported
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
-keras = pytest.importorskip("keras")
+pytest.importorskip("keras")
+import keras
 
 # Keras's own variables, under NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -151,7 +152,7 @@ def custom_loss(y_true, y_pred):
     return keras.ops.mean(y_pred, axis=-1)
 
 
-class Twice(L.Layer):
+class Twice(keras.layers.Layer):
     def call(self, inputs):
         return 2 * inputs
 

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from fastmnist.keras import losses, metrics
 from fastmnist.keras.arrays import as_array
 from fastmnist.keras.plan import Unsupported, plan_network, plan_optimizer, plan_rate
-from fastmnist.keras.trainer import Metric, Task, Trainer, Weights
+from fastmnist.keras.task import Metric, Task, Weights
+from fastmnist.keras.trainer import Trainer
 
 __all__ = ["Call", "accelerate"]
 
@@ -365,6 +366,9 @@ def _task(model: Any, stack: list[Any]) -> Task:
         for argument in ("metrics", "weighted_metrics")
         for metric in compiled[argument] or ()
     ]
+    names = [metric.name for metric in listed]
+    if len(set(names)) < len(names):
+        raise Unsupported(f"the metrics are named {', '.join(names)}; different names are supported.")
     states = [generator.state.numpy() for generator in _seed_generators(stack)]
     seed = int(np.random.SeedSequence(np.ravel(states).astype(np.uint32).tolist()).generate_state(1)[0])
     return Task(
