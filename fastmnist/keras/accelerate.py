@@ -221,6 +221,7 @@ def _fit(call: _Begun, model: Any, x: Any = None, y: Any = None, callbacks: Any 
         history = keras.callbacks.History()
         listed.append(history)
     trainer, stack, _ = _trainer(model, x)
+    _build_metrics(model, y)
     trainer.fit(x, y, callbacks=[call, *listed], **arguments)
     for generator in _seed_generators(stack):
         generator.next()
@@ -327,7 +328,9 @@ def _chain(model: Any) -> list[Any]:
     at = config["output_layers"]
     while at != config["input_layers"]:
         nodes = entries[at[0]]["inbound_nodes"] if isinstance(at[0], str) else []
-        if len(nodes) != 1 or len(nodes[0]["args"]) != 1 or any(nodes[0]["kwargs"].values()):
+        # Whatever `training` a layer was called with, Keras's fit and predict put their own in its place.
+        options = [value for node in nodes for name, value in node["kwargs"].items() if name != "training"]
+        if len(nodes) != 1 or len(nodes[0]["args"]) != 1 or any(value is not None for value in options):
             raise Unsupported("the functional model is not a plain stack of layers, each called once with one input.")
         chain.insert(0, model.get_layer(at[0]))
         tensor = nodes[0]["args"][0]
@@ -393,6 +396,13 @@ def _metric(identifier: Any, weighted: bool) -> Metric:
     metric = metrics.get(identifier)
     name = identifier if isinstance(identifier, str) else metric.name
     return Metric(name, type(metric).__name__, metric.get_config(), weighted)
+
+
+def _build_metrics(model: Any, y: Any) -> None:
+    """Let Keras choose its metrics by the shape of the targets: callbacks look in `model.metrics` for theirs."""
+    if not all(getattr(metric, "built", True) for metric in model.metrics):
+        model.compute_metrics(None, as_array("y", y)[:1], np.zeros((1, model.output_shape[-1]), np.float32))
+        model.reset_metrics()
 
 
 def _seed_generators(stack: list[Any]) -> list[Any]:
