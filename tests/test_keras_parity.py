@@ -96,8 +96,12 @@ LOSSES = {
         "linear", lambda k: k.losses.SparseCategoricalCrossentropy(from_logits=True), CLASSES, "accuracy",
     ),
     "binary": ("sigmoid", lambda k: "binary_crossentropy", SEVERAL, "binary_accuracy"),
-    "binary, smoothed": ("sigmoid", lambda k: k.losses.BinaryCrossentropy(label_smoothing=0.3), SEVERAL, "binary_accuracy"),
-    "binary from logits": ("linear", lambda k: k.losses.BinaryCrossentropy(from_logits=True), SEVERAL, "binary_accuracy"),
+    "binary, smoothed": (
+        "sigmoid", lambda k: k.losses.BinaryCrossentropy(label_smoothing=0.3), SEVERAL, "binary_accuracy",
+    ),
+    "binary from logits": (
+        "linear", lambda k: k.losses.BinaryCrossentropy(from_logits=True), SEVERAL, "binary_accuracy",
+    ),
 }  # fmt: skip
 OPTIMIZERS = {
     "sgd": lambda k: k.optimizers.SGD(0.3),

@@ -77,4 +77,4 @@ def get(identifier: str | Activation | None) -> Activation:
 
 def serialize(activation: Activation) -> str:
     """Return the activation's name."""
-    return activation.__name__  # type: ignore[attr-defined, no-any-return]
+    return activation.__name__

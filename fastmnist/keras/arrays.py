@@ -84,7 +84,9 @@ def sample_weights(weights: ArrayLike | None, n: int, dtype: str) -> NDArray[Any
         return None
     array = as_array("sample_weight", weights).astype(dtype)
     if array.shape not in ((n,), (n, 1)):
-        raise ValueError(f"sample_weight has shape {array.shape}; one number for each of {n} samples, ({n},), is wanted.")
+        raise ValueError(
+            f"sample_weight has shape {array.shape}; one number for each of {n} samples, ({n},), is wanted."
+        )
     if not np.isfinite(array).all():
         raise ValueError("sample_weight holds NaN or infinity; finite numbers are wanted.")
     return array.reshape(n)

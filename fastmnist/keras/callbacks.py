@@ -183,11 +183,11 @@ class _Monitor(Callback):
         name = self.monitor.removeprefix("val_")
         if name == "loss":
             return False
-        kinds = {metric.name: metric.class_name for metric in self.model.compiled_metrics}
+        kinds: dict[str, str] = {metric.name: metric.class_name for metric in self.model.compiled_metrics}
         if name not in kinds:
             raise ValueError(
-                f"{type(self).__name__} monitors {self.monitor!r}, which is no metric of the model, so whether more of it "
-                "is better is unknown; pass mode='min' or mode='max'."
+                f"{type(self).__name__} monitors {self.monitor!r}, which is no metric of the model, so whether more is "
+                "better is unknown; pass mode='min' or mode='max'."
             )
         return kinds[name].lower().endswith("accuracy")
 
@@ -269,10 +269,11 @@ class EarlyStopping(_Monitor):
     def on_train_end(self, logs: Logs | None = None) -> None:
         """Go back to the best weights, if wanted."""
         if self.stopped_epoch > 0 and self.verbose > 0:
-            print(f"Epoch {self.stopped_epoch + 1}: early stopping")
+            say(f"Epoch {self.stopped_epoch + 1}: early stopping", beside_bar=False)
         if self.restore_best_weights and self.best_weights is not None:
             if self.verbose > 0:
-                print(f"Restoring model weights from the end of the best epoch: {self.best_epoch + 1}.")
+                message = f"Restoring model weights from the end of the best epoch: {self.best_epoch + 1}."
+                say(message, beside_bar=False)
             self.model.set_weights(self.best_weights)
 
 
@@ -314,7 +315,9 @@ class ModelCheckpoint(_Monitor):
         self.save_freq = save_freq
         ending = ".weights.h5" if save_weights_only else ".keras"
         if not self.filepath.endswith(ending):
-            raise ValueError(f"filepath is {self.filepath!r}; with save_weights_only={save_weights_only} it ends in {ending}.")
+            raise ValueError(
+                f"filepath is {self.filepath!r}; with save_weights_only={save_weights_only} it ends in {ending}."
+            )
         if save_freq != "epoch" and not isinstance(save_freq, int):
             raise ValueError(f"save_freq is {save_freq!r}; 'epoch' or a number of updates is wanted.")
         self._updates = 0
@@ -340,7 +343,9 @@ class ModelCheckpoint(_Monitor):
         try:
             path = self.filepath.format(**{"epoch": epoch + 1, **logs})
         except KeyError as error:
-            raise KeyError(f"filepath is {self.filepath!r}, but there is no {error}; there are {', '.join(logs)}.") from None
+            raise KeyError(
+                f"filepath is {self.filepath!r}, but there is no {error}; there are {', '.join(logs)}."
+            ) from None
         if not self.save_best_only:
             message = f"saving model to {path}"
         else:
@@ -484,7 +489,7 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Open the file."""
-        self._file = open(self.filename, "a" if self.append else "w", newline="", encoding="utf-8")  # noqa: SIM115
+        self._file = open(self.filename, "a" if self.append else "w", newline="", encoding="utf-8")
         self._names = []
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:

@@ -46,7 +46,7 @@ class Initializer:
 
     keras_module = "keras.initializers"
 
-    def __call__(self, shape: Shape, dtype: DTypeLike = None) -> NDArray[Any]:
+    def __call__(self, shape: Shape, dtype: DTypeLike | None = None) -> NDArray[Any]:
         """Return an array of that shape, float32 unless a `dtype` is given."""
         return np.asarray(self._values(tuple(shape)), dtype or np.float32)
 
@@ -258,7 +258,7 @@ def _one_of(name: str, value: str, accepted: tuple[str, ...]) -> None:
 
 
 def _truncated_normal(generator: np.random.Generator, shape: Shape) -> NDArray[np.float64]:
-    """Standard normal numbers; whatever lies beyond two deviations is drawn again."""
+    """Draw standard normal numbers; whatever lies beyond two deviations is drawn again."""
     values = generator.standard_normal(math.prod(shape))
     while (outside := np.flatnonzero(np.abs(values) > 2)).size:
         values[outside] = generator.standard_normal(outside.size)
@@ -284,7 +284,7 @@ def get(identifier: Any) -> Any:
     if isinstance(identifier, np.ndarray):
         values = identifier
 
-        def given(shape: Shape, dtype: DTypeLike = None) -> NDArray[Any]:
+        def given(shape: Shape, dtype: DTypeLike | None = None) -> NDArray[Any]:
             if tuple(shape) != values.shape:
                 raise ValueError(f"the initial values have shape {values.shape}; {tuple(shape)} is wanted.")
             return values.astype(dtype or np.float32)

@@ -240,7 +240,7 @@ class InputLayer(Layer):
         }
 
 
-def Input(  # noqa: N802 - Keras's name
+def Input(
     shape: int | Sequence[int] | None = None,
     batch_size: None = None,
     dtype: str | None = None,

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmnist.keras import activations
 from fastmnist.keras.naming import snake_case
 from fastmnist.keras.serialization import refuse_arguments, resolve, serialize
 
@@ -32,18 +31,17 @@ _EPSILON = np.float32(1e-7)  # keras.config.epsilon()
 
 def mean_squared_error(y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[Any]:
     """Return the mean of ``(y_true - y_pred) ** 2`` over the outputs, shape (N,)."""
-    y_true, y_pred = _pair(y_true, y_pred)
-    return np.asarray(np.square(y_true - y_pred).mean(axis=-1))
+    return np.asarray(np.square(np.subtract(*_pair(y_true, y_pred))).mean(axis=-1))
 
 
 def categorical_crossentropy(
     y_true: ArrayLike, y_pred: ArrayLike, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> NDArray[Any]:
     """Return ``-sum(y_true * log(y_pred))``, shape (N,), of one-hot rows or distributions."""
-    y_true, y_pred = _pair(y_true, y_pred)
+    targets, outputs = _pair(y_true, y_pred)
     if label_smoothing:
-        y_true = y_true * (1 - label_smoothing) + label_smoothing / y_true.shape[axis]
-    return np.asarray(-(y_true * _log_probabilities(y_pred, from_logits)).sum(axis=axis))
+        targets = targets * (1 - label_smoothing) + label_smoothing / targets.shape[axis]
+    return np.asarray(-(targets * _log_probabilities(outputs, from_logits)).sum(axis=axis))
 
 
 def sparse_categorical_crossentropy(
@@ -60,14 +58,14 @@ def binary_crossentropy(
     y_true: ArrayLike, y_pred: ArrayLike, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> NDArray[Any]:
     """Return the mean of ``-t * log(p) - (1 - t) * log(1 - p)`` over the outputs, shape (N,)."""
-    y_true, y_pred = _pair(y_true, y_pred)
+    targets, outputs = _pair(y_true, y_pred)
     if label_smoothing:
-        y_true = y_true * (1 - label_smoothing) + label_smoothing / 2
+        targets = targets * (1 - label_smoothing) + label_smoothing / 2
     if from_logits:
-        each = np.maximum(y_pred, 0) - y_pred * y_true + np.log1p(np.exp(-np.abs(y_pred)))
+        each = np.maximum(outputs, 0) - outputs * targets + np.log1p(np.exp(-np.abs(outputs)))
     else:
-        p = np.clip(y_pred, _EPSILON, 1 - _EPSILON)
-        each = -y_true * np.log(p) - (1 - y_true) * np.log(1 - p)
+        p = np.clip(outputs, _EPSILON, 1 - _EPSILON)
+        each = -targets * np.log(p) - (1 - targets) * np.log(1 - p)
     return np.asarray(each.mean(axis=axis))
 
 
@@ -177,9 +175,7 @@ class CategoricalCrossentropy(Loss):
         name: str | None = None,
         dtype: None = None,
     ) -> None:
-        super().__init__(
-            reduction, name, dtype, from_logits=from_logits, label_smoothing=label_smoothing, axis=axis
-        )
+        super().__init__(reduction, name, dtype, from_logits=from_logits, label_smoothing=label_smoothing, axis=axis)
 
 
 class SparseCategoricalCrossentropy(Loss):
@@ -233,9 +229,7 @@ class BinaryCrossentropy(Loss):
         name: str | None = None,
         dtype: None = None,
     ) -> None:
-        super().__init__(
-            reduction, name, dtype, from_logits=from_logits, label_smoothing=label_smoothing, axis=axis
-        )
+        super().__init__(reduction, name, dtype, from_logits=from_logits, label_smoothing=label_smoothing, axis=axis)
 
 
 _FUNCTIONS: dict[str, Any] = {

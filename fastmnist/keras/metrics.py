@@ -103,7 +103,7 @@ class CategoricalAccuracy(Metric):
     direction = "up"
 
     def _values(self, y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[Any]:
-        return np.argmax(y_true, axis=-1) == np.argmax(y_pred, axis=-1)
+        return np.asarray(np.argmax(y_true, axis=-1) == np.argmax(y_pred, axis=-1))
 
 
 class SparseCategoricalAccuracy(Metric):
@@ -201,14 +201,13 @@ def get(identifier: Any) -> Metric:
     ValueError
         For unknown names.
     """
-    if callable(identifier) and getattr(losses, getattr(identifier, "__name__", ""), None) is identifier:
-        identifier = identifier.__name__
+    name = getattr(identifier, "__name__", "")
+    if name in _CLASSES and getattr(losses, name, None) is identifier:
+        identifier = name
     found = resolve("metric", identifier, _CLASSES, _ELSEWHERE)
     if not isinstance(found, Metric) or isinstance(found, Mean):
-        raise NotImplementedError(
-            f"metric {found!r} is not supported; 'accuracy' and {', '.join(sorted(c for c in _CLASSES if c[0].isupper()))} "
-            "are."
-        )
+        names = ", ".join(sorted({c.__name__ for c in _CLASSES.values()}))
+        raise NotImplementedError(f"metric {found!r} is not supported; 'accuracy' and {names} are.")
     return found
 
 

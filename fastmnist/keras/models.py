@@ -121,7 +121,7 @@ class Sequential:
         return layer
 
     def _forget(self) -> None:
-        """The stack has changed."""
+        """Drop what was made of the stack before it changed."""
         self.built = False
         self._input_shape = None
         self._trainer = None
@@ -141,7 +141,9 @@ class Sequential:
         shape = (None, *input_shape[1:])
         if isinstance(self._layers[0], InputLayer):
             if self._layers[0].batch_shape != shape:
-                raise ValueError(f"model {self.name!r} takes inputs of shape {self._layers[0].batch_shape}, not {shape}.")
+                raise ValueError(
+                    f"model {self.name!r} takes inputs of shape {self._layers[0].batch_shape}, not {shape}."
+                )
         else:
             self._layers.insert(0, InputLayer(batch_shape=shape))
         self._build(shape)
@@ -353,7 +355,15 @@ class Sequential:
 
     def compile_from_config(self, config: Mapping[str, Any]) -> None:
         """Compile with what `get_compile_config` returned, also that of a Keras model."""
-        known = {"optimizer", "loss", "loss_weights", "metrics", "weighted_metrics", "run_eagerly", "steps_per_execution"}
+        known = {
+            "optimizer",
+            "loss",
+            "loss_weights",
+            "metrics",
+            "weighted_metrics",
+            "run_eagerly",
+            "steps_per_execution",
+        }
         self.compile(**{name: value for name, value in config.items() if name in known})
         if self.built:
             self.optimizer.build(self.trainable_weights)
@@ -661,7 +671,11 @@ def _metrics(given: Any, weighted_ones: Any) -> list[Metric]:
             if name in taken and weighted:
                 name = f"weighted_{name}"
             numbered = (f"{name}_{k}" for k in itertools.count(1))
-            found.append(Metric(name if name not in taken else next(n for n in numbered if n not in taken), kind, config, weighted))
+            found.append(
+                Metric(
+                    name if name not in taken else next(n for n in numbered if n not in taken), kind, config, weighted
+                )
+            )
     return found
 
 
@@ -670,5 +684,5 @@ def _flat(given: Any) -> list[Any]:
 
 
 def _written(thing: Any) -> Any:
-    """A loss or metric as a config names it."""
+    """Return a loss or metric as a config names it."""
     return thing.__name__ if callable(thing) and not hasattr(thing, "get_config") else serialize(thing)

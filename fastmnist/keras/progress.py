@@ -15,9 +15,9 @@ def is_live() -> bool:
     return sys.stdout.isatty() or "ipykernel" in sys.modules
 
 
-def say(message: str) -> None:
-    """Print a callback's message; on its own line even where the bar of an epoch has none yet."""
-    sys.stdout.write(("\n" if is_live() else "") + message + "\n")
+def say(message: str, beside_bar: bool = True) -> None:
+    """Print a callback's message; below the bar where one may be shown."""
+    sys.stdout.write(("\n" if beside_bar and is_live() else "") + message + "\n")
     sys.stdout.flush()
 
 

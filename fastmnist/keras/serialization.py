@@ -1,4 +1,4 @@
-"""Objects as the dictionaries that Keras's files hold, and back; objects from the names and configs that users write."""
+"""Objects as the dictionaries that Keras's files hold, and objects from the names and configs that users write."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def resolve(
             raise NotImplementedError(message) if other else ValueError(f"Could not interpret {message}")
         build: Callable[..., T] = getattr(made, "from_config", None) or (lambda _: made())
         return made() if config is None else build(dict(config))
-    return identifier() if isinstance(identifier, type) else identifier
+    given: T | None = identifier() if isinstance(identifier, type) else identifier
+    return given
 
 
 def refuse_arguments(where: str, **arguments: Any) -> None:

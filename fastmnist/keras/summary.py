@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -55,32 +56,23 @@ def print_summary(
         if k in shown:
             table.add_row(*row)
 
-    console = Console(highlight=False, **({"force_terminal": False, "color_system": None} if print_fn else {}))
-    with console.capture() if print_fn else _Nothing() as text:
-        console.print(f'[bold]Model: "{escape(model.name)}"[/]')
-        console.print(table)
-        slots = model.optimizer.variables if model.optimizer is not None and model.optimizer.built else []
-        console.print(_total("Total", [*model.weights, *slots]))
-        console.print(_total("Trainable", model.trainable_weights))
-        console.print(_total("Non-trainable", model.non_trainable_weights))
-        if slots:
-            console.print(_total("Optimizer", slots))
+    text = io.StringIO()
+    plain = Console(file=text, highlight=False, force_terminal=False, color_system=None)
+    console = plain if print_fn else Console(highlight=False)
+    console.print(f'[bold]Model: "{escape(model.name)}"[/]')
+    console.print(table)
+    slots = model.optimizer.variables if model.optimizer is not None and model.optimizer.built else []
+    console.print(_total("Total", [*model.weights, *slots]))
+    console.print(_total("Trainable", model.trainable_weights))
+    console.print(_total("Non-trainable", model.non_trainable_weights))
+    if slots:
+        console.print(_total("Optimizer", slots))
     if print_fn:
-        print_fn(text.get())
-
-
-class _Nothing:
-    """A context in which nothing is captured."""
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
+        print_fn(text.getvalue())
 
 
 def _range(names: list[str], layer_range: Sequence[str] | None) -> range:
-    """Indices of the layers between the first that matches one pattern and the last that matches the other."""
+    """Return the indices of the layers from the first that matches a pattern to the last."""
     if layer_range is None:
         return range(len(names))
     matches = [[k for k, name in enumerate(names) if re.match(pattern, name)] for pattern in layer_range]

@@ -178,7 +178,8 @@ class Trainer:
             validation = self._data(val_x, val_y, self._weights(val_y, val_weights), training=False)
         elif validation_split:
             (x, y, weights), held_out = arrays.split(validation_split, x, y, weights)
-            validation = self._data(*held_out, training=False)
+            val_x, val_y, val_weights = held_out
+            validation = self._data(val_x, val_y, val_weights, training=False)
         data = self._data(x, y, weights, training=True)
         batch_size = _batch_size(batch_size, steps_per_epoch, len(data))
         batches = _Batches(len(data), batch_size, shuffle, steps_per_epoch)
@@ -389,7 +390,7 @@ class Trainer:
         )  # fmt: skip
 
     def _pair(self, x: Any, y: Any, which: str = "") -> tuple[NDArray[Any], NDArray[Any]]:
-        """Samples and as many targets."""
+        """Return samples and as many targets."""
         self._task  # noqa: B018 - the first thing to say of a model that is not compiled
         x = arrays.as_samples(f"{which}x", x, self._input_shape)
         if y is None:
@@ -417,10 +418,10 @@ class Trainer:
             column, scale = self._column(metric, y)
             known = weights is None or not training or metric.weighted == (column in (_SQUARED, _ENTROPY))
             if not known:
+                how, other = ("with", "metrics") if metric.weighted else ("without", "weighted_metrics")
                 raise Unsupported(
-                    f"metric {metric.name} {'with' if metric.weighted else 'without'} sample weights is not summed up in "
-                    f"training; pass it as one of {'metrics' if metric.weighted else 'weighted_metrics'}, or leave it to "
-                    "evaluate."
+                    f"metric {metric.name} {how} sample weights is not summed up in training; pass it as one of "
+                    f"{other}, or leave it to evaluate."
                 )
             if column == _RIGHT_SIDE:
                 thresholds.add(self._threshold(metric, y, targets))

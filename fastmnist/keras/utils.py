@@ -55,5 +55,5 @@ def get_random_seed() -> int | None:
 
 
 def clear_session(free_memory: bool = True) -> None:
-    """Number the names of layers and models anew. Nothing is kept that would have to be freed."""
+    """Start numbering the names of layers and models anew; nothing is kept that would have to be freed."""
     naming.clear()

@@ -61,7 +61,7 @@ class Variable(np.lib.mixins.NDArrayOperatorsMixin):
             raise ValueError(f"variable {self.path} has shape {self.shape}; a value of shape {new.shape} was given.")
         self.value[...] = new
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """Let NumPy read it."""
         return np.array(self.value, dtype, copy=copy)
 

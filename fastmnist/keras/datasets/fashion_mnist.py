@@ -24,7 +24,7 @@ def load_data() -> tuple[Split, Split]:
     path = Path(given).expanduser() if given else keras_cache_file().parent / "fashion-mnist"
     if not path.exists():
         raise DataUnavailableError(
-            f"Fashion-MNIST is not available: {path} does not exist. Set FASTMNIST_FASHION_MNIST to an npz file or to a "
-            "folder with the four IDX files."
+            f"Fashion-MNIST is not available: {path} does not exist. Set FASTMNIST_FASHION_MNIST to an npz file or to "
+            "a folder with the four IDX files."
         )
     return data.load_data(path)

@@ -162,17 +162,15 @@ class Optimizer:
         """Replace the state, in the order of `variables`."""
         if not self.built or len(weights) != len(self.variables):
             raise ValueError(
-                f"{type(self).__name__} has {len(self.variables)} variables and is {'' if self.built else 'not '}built; "
-                f"{len(weights)} values were given."
+                f"{type(self).__name__} has {len(self.variables)} variables, built: {self.built}; {len(weights)} values were "
+                "given."
             )
         for variable, value in zip(self.variables, weights, strict=True):
             variable.assign(value)
 
     def get_slots(self) -> dict[int, list[NDArray[Any]]]:
         """Return the state as the engine numbers it: 1 for momentum, 2 for velocity; an array for each weight."""
-        return {
-            _SLOTS[name]: [slots[k].value for slots in self._slots] for k, name in enumerate(self.slot_names)
-        }
+        return {_SLOTS[name]: [slots[k].value for slots in self._slots] for k, name in enumerate(self.slot_names)}
 
     def plan(self) -> spec.Optimizer:
         """Return the constants as the engine takes them."""
@@ -224,7 +222,7 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam (Kingma and Ba, 2014), with the step ``rate * sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (sqrt(v) + epsilon)``.
+    """Adam (Kingma and Ba, 2014): ``w -= rate * sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (sqrt(v) + epsilon)``.
 
     `amsgrad` is not supported; other arguments are those of `Optimizer`.
     """
@@ -263,9 +261,7 @@ class AdamW(Adam):
         *args: Any,
         **options: Any,
     ) -> None:
-        super().__init__(
-            learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay, *args, **options
-        )
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay, *args, **options)
 
 
 class RMSprop(Optimizer):

@@ -66,7 +66,7 @@ class ExponentialDecay(LearningRateSchedule):
 
 
 class InverseTimeDecay(LearningRateSchedule):
-    """``initial_learning_rate / (1 + decay_rate * step / decay_steps)``; with `staircase` the quotient is rounded down."""
+    """``initial_learning_rate / (1 + decay_rate * step / decay_steps)``; `staircase` rounds the quotient down."""
 
     def __init__(
         self,
@@ -168,6 +168,5 @@ def _positive(decay_steps: ArrayLike) -> Any:
 
 
 _CLASSES = {
-    c.__name__: c
-    for c in (CosineDecay, ExponentialDecay, InverseTimeDecay, PiecewiseConstantDecay, PolynomialDecay)
+    c.__name__: c for c in (CosineDecay, ExponentialDecay, InverseTimeDecay, PiecewiseConstantDecay, PolynomialDecay)
 }
