@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import fastmnist.keras as ours
+from fastmnist.data import load_data
 
 # Keras's variables under NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
@@ -220,3 +221,35 @@ def test_schedules(keras, schedule):
 def test_arguments_of_fit(keras, fit):
     # Smooth: of many samples in a batch, one is so near to ReLU's edge that rounding decides on which side it is.
     compare(keras, lambda k: stack(k, hidden="tanh"), sgd, bound=2e-5 if "batch_size" in fit else 2e-6, **fit)
+
+
+def test_with_shuffling_and_dropout_results_have_one_distribution(keras):
+    (x, y), (x_test, y_test) = load_data("synthetic", n_train=1500, n_test=500)
+    found = {}
+    for k in (keras, ours):
+        model = k.Sequential(
+            [
+                k.Input((28, 28)),
+                k.layers.Rescaling(1 / 255),
+                k.layers.Flatten(),
+                k.layers.Dropout(0.1, seed=1),
+                k.layers.Dense(32, "relu"),
+                k.layers.Dropout(0.4, seed=2),
+                k.layers.Dense(10, "softmax"),
+            ]
+        )
+        model.compile(k.optimizers.SGD(0.2), SPARSE, metrics=["accuracy"])
+        rows = []
+        for seed in range(10):
+            draws = np.random.default_rng(seed)
+            model.set_weights(
+                [draws.normal(0, np.sqrt(1 / len(w)), w.shape) * (w.ndim > 1) for w in model.get_weights()]
+            )
+            k.utils.set_random_seed(seed)
+            history = model.fit(x, y, epochs=3, batch_size=50, verbose=0, validation_data=(x_test, y_test)).history
+            rows.append([history[name][-1] for name in ("loss", "accuracy", "val_loss", "val_accuracy")])
+        found[k] = np.array(rows)
+    # Welch's t statistic of each of the four means.
+    error = np.sqrt((found[keras].var(axis=0, ddof=1) + found[ours].var(axis=0, ddof=1)) / 10)
+    difference = found[ours].mean(axis=0) - found[keras].mean(axis=0)
+    assert (np.abs(difference / error) < 3).all(), (difference, error)

@@ -59,7 +59,7 @@ class Layer:
         *,
         trainable: bool = True,
         dtype: Any = None,
-        activity_regularizer: None = None,
+        activity_regularizer: Any = None,
         autocast: bool = True,
         name: str | None = None,
         input_shape: Sequence[int] | None = None,
@@ -196,12 +196,12 @@ class InputLayer(Layer):
     def __init__(
         self,
         shape: int | Sequence[int] | None = None,
-        batch_size: None = None,
+        batch_size: Any = None,
         dtype: str | None = None,
         sparse: bool | None = None,
         ragged: bool | None = None,
         batch_shape: Sequence[int | None] | None = None,
-        input_tensor: None = None,
+        input_tensor: Any = None,
         optional: bool = False,
         name: str | None = None,
     ) -> None:
@@ -242,13 +242,13 @@ class InputLayer(Layer):
 
 def Input(
     shape: int | Sequence[int] | None = None,
-    batch_size: None = None,
+    batch_size: Any = None,
     dtype: str | None = None,
     sparse: bool | None = None,
     ragged: bool | None = None,
     batch_shape: Sequence[int | None] | None = None,
     name: str | None = None,
-    tensor: None = None,
+    tensor: Any = None,
     optional: bool = False,
 ) -> InputLayer:
     """Return the `InputLayer` for samples of that shape."""
@@ -290,12 +290,12 @@ class Dense(Layer):
         bias_initializer: Any = "zeros",
         kernel_regularizer: Any = None,
         bias_regularizer: Any = None,
-        activity_regularizer: None = None,
-        kernel_constraint: None = None,
-        bias_constraint: None = None,
-        lora_rank: None = None,
-        lora_alpha: None = None,
-        quantization_config: None = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        lora_rank: Any = None,
+        lora_alpha: Any = None,
+        quantization_config: Any = None,
         **options: Any,
     ) -> None:
         if isinstance(units, bool) or not isinstance(units, int | np.integer) or units <= 0:
@@ -374,7 +374,7 @@ class Dropout(Layer):
         As for `Layer`.
     """
 
-    def __init__(self, rate: float, noise_shape: None = None, seed: int | None = None, **options: Any) -> None:
+    def __init__(self, rate: float, noise_shape: Any = None, seed: int | None = None, **options: Any) -> None:
         if not 0 <= rate <= 1:
             raise ValueError(f"rate is {rate!r}; a share in [0, 1] is wanted.")
         refuse_arguments("Dropout", noise_shape=noise_shape)
@@ -469,7 +469,7 @@ class ReLU(Layer):
     """
 
     def __init__(
-        self, max_value: None = None, negative_slope: float = 0.0, threshold: float = 0.0, **options: Any
+        self, max_value: Any = None, negative_slope: float = 0.0, threshold: float = 0.0, **options: Any
     ) -> None:
         super().__init__(**options)
         refuse_arguments(
@@ -552,7 +552,7 @@ def _shape(name: str, shape: Any) -> Shape:
     sizes = tuple(shape) if isinstance(shape, Iterable) else (shape,)
     for size in sizes:
         if size is None:
-            raise NotImplementedError(f"{name} is {shape}; every dimension must be known.")
+            raise NotImplementedError(f"{name} is {shape}; open dimensions are not supported.")
         if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
             raise ValueError(f"{name} is {shape!r}; a tuple of whole numbers, each 1 or more, is wanted.")
     return (None, *map(int, sizes))

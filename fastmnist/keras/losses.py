@@ -45,7 +45,7 @@ def categorical_crossentropy(
 
 
 def sparse_categorical_crossentropy(
-    y_true: ArrayLike, y_pred: ArrayLike, from_logits: bool = False, ignore_class: None = None, axis: int = -1
+    y_true: ArrayLike, y_pred: ArrayLike, from_logits: bool = False, ignore_class: Any = None, axis: int = -1
 ) -> NDArray[Any]:
     """Return ``-log(y_pred[y_true])``, shape (N,), of class numbers (N,) or (N, 1)."""
     refuse_arguments("sparse_categorical_crossentropy", ignore_class=ignore_class)
@@ -101,7 +101,7 @@ class Loss:
     keras_module = "keras.losses"
 
     def __init__(
-        self, reduction: str = "sum_over_batch_size", name: str | None = None, dtype: None = None, **arguments: Any
+        self, reduction: str = "sum_over_batch_size", name: str | None = None, dtype: Any = None, **arguments: Any
     ) -> None:
         kind = type(self).__name__
         if reduction not in ("sum_over_batch_size", "mean"):
@@ -147,7 +147,7 @@ class MeanSquaredError(Loss):
         self,
         reduction: str = "sum_over_batch_size",
         name: str | None = None,
-        dtype: None = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__(reduction, name, dtype)
 
@@ -173,7 +173,7 @@ class CategoricalCrossentropy(Loss):
         axis: int = -1,
         reduction: str = "sum_over_batch_size",
         name: str | None = None,
-        dtype: None = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__(reduction, name, dtype, from_logits=from_logits, label_smoothing=label_smoothing, axis=axis)
 
@@ -195,11 +195,11 @@ class SparseCategoricalCrossentropy(Loss):
     def __init__(
         self,
         from_logits: bool = False,
-        ignore_class: None = None,
+        ignore_class: Any = None,
         reduction: str = "sum_over_batch_size",
         axis: int = -1,
         name: str | None = None,
-        dtype: None = None,
+        dtype: Any = None,
     ) -> None:
         if axis != -1:
             raise NotImplementedError(f"SparseCategoricalCrossentropy was given axis={axis}; -1 is supported.")
@@ -227,7 +227,7 @@ class BinaryCrossentropy(Loss):
         axis: int = -1,
         reduction: str = "sum_over_batch_size",
         name: str | None = None,
-        dtype: None = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__(reduction, name, dtype, from_logits=from_logits, label_smoothing=label_smoothing, axis=axis)
 

@@ -158,7 +158,7 @@ class SparseCategoricalCrossentropy(Metric):
         name: str | None = None,
         dtype: Any = None,
         from_logits: bool = False,
-        ignore_class: None = None,
+        ignore_class: Any = None,
         axis: int = -1,
     ) -> None:
         super().__init__(name, dtype, from_logits=from_logits, ignore_class=ignore_class, axis=axis)

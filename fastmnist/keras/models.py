@@ -296,7 +296,7 @@ class Sequential:
         self,
         optimizer: Any = "rmsprop",
         loss: Any = None,
-        loss_weights: None = None,
+        loss_weights: Any = None,
         metrics: Sequence[Any] | None = None,
         weighted_metrics: Sequence[Any] | None = None,
         run_eagerly: bool = False,
@@ -503,7 +503,7 @@ class Sequential:
             verbose=verbose,
             sample_weight=sample_weight,
             steps=steps,
-            callbacks=arrays.flatten(callbacks),
+            callbacks=callbacks or (),
         )
         return self._results(logs, return_dict)
 
@@ -517,9 +517,7 @@ class Sequential:
     ) -> NDArray[Any]:
         """Return the outputs, shape (N, O); parameters as for `evaluate`."""
         trainer = self._make_trainer(x)
-        return trainer.predict(
-            x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=arrays.flatten(callbacks)
-        )
+        return trainer.predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks or ())
 
     def train_on_batch(
         self,

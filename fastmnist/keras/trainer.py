@@ -420,7 +420,7 @@ class Trainer:
             if not known:
                 how, other = ("with", "metrics") if metric.weighted else ("without", "weighted_metrics")
                 raise Unsupported(
-                    f"metric {metric.name} {how} sample weights is not summed up in training; pass it as one of "
+                    f"metric {metric.name} {how} sample weights is not supported in training; pass it as one of "
                     f"{other}, or leave it to evaluate."
                 )
             if column == _RIGHT_SIDE:

@@ -38,6 +38,8 @@ class Optimizer:
     use_ema, ema_momentum, ema_overwrite_frequency, loss_scale_factor, gradient_accumulation_steps
         Not supported.
     name : str, optional
+    constants : dict, optional
+        Of the subclass.
 
     Attributes
     ----------
@@ -58,12 +60,16 @@ class Optimizer:
         global_clipnorm: float | None = None,
         use_ema: bool = False,
         ema_momentum: float = 0.99,
-        ema_overwrite_frequency: None = None,
-        loss_scale_factor: None = None,
-        gradient_accumulation_steps: None = None,
+        ema_overwrite_frequency: Any = None,
+        loss_scale_factor: Any = None,
+        gradient_accumulation_steps: Any = None,
         name: str | None = None,
-        **constants: Any,
+        *,
+        constants: Mapping[str, Any] | None = None,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            raise ValueError(f"{type(self).__name__} does not know the arguments {', '.join(unknown)}.")
         self._constants = {
             "weight_decay": weight_decay,
             "clipnorm": clipnorm,
@@ -74,7 +80,7 @@ class Optimizer:
             "ema_overwrite_frequency": ema_overwrite_frequency,
             "loss_scale_factor": loss_scale_factor,
             "gradient_accumulation_steps": gradient_accumulation_steps,
-            **constants,
+            **(constants or {}),
         }
         clips = [clip for clip in (clipnorm, clipvalue, global_clipnorm) if clip is not None]
         if len(clips) > 1:
@@ -162,8 +168,8 @@ class Optimizer:
         """Replace the state, in the order of `variables`."""
         if not self.built or len(weights) != len(self.variables):
             raise ValueError(
-                f"{type(self).__name__} has {len(self.variables)} variables, built: {self.built}; {len(weights)} values were "
-                "given."
+                f"{type(self).__name__} has {len(self.variables)} variables, built: {self.built}; {len(weights)} "
+                "values were given."
             )
         for variable, value in zip(self.variables, weights, strict=True):
             variable.assign(value)
@@ -213,7 +219,7 @@ class SGD(Optimizer):
     ) -> None:
         if not isinstance(momentum, float | int) or not 0 <= momentum <= 1:
             raise ValueError(f"momentum is {momentum!r}; a number in [0, 1] is wanted.")
-        super().__init__(learning_rate, *args, **options, momentum=momentum, nesterov=nesterov)
+        super().__init__(learning_rate, *args, **options, constants={"momentum": momentum, "nesterov": nesterov})
 
     @property
     def slot_names(self) -> tuple[str, ...]:
@@ -237,9 +243,8 @@ class Adam(Optimizer):
         *args: Any,
         **options: Any,
     ) -> None:
-        super().__init__(
-            learning_rate, *args, **options, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, amsgrad=amsgrad
-        )
+        constants = {"beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon, "amsgrad": amsgrad}
+        super().__init__(learning_rate, *args, **options, constants=constants)
 
     @property
     def slot_names(self) -> tuple[str, ...]:
@@ -280,9 +285,8 @@ class RMSprop(Optimizer):
         *args: Any,
         **options: Any,
     ) -> None:
-        super().__init__(
-            learning_rate, *args, **options, rho=rho, momentum=momentum, epsilon=epsilon, centered=centered
-        )
+        constants = {"rho": rho, "momentum": momentum, "epsilon": epsilon, "centered": centered}
+        super().__init__(learning_rate, *args, **options, constants=constants)
 
     @property
     def slot_names(self) -> tuple[str, ...]:
