@@ -232,7 +232,7 @@ class Trainer:
         callbacks: Iterable[Any] = (),
     ) -> NDArray[Any]:
         """Return the outputs, (N, O), with the arguments of Keras's `predict`."""
-        x = arrays.as_samples("x", x, self._input_shape)
+        x = arrays.scaled(arrays.as_samples("x", x, self._input_shape), self._plan)
         batch_size = _batch_size(batch_size, steps, len(x))
         n_steps = len(_ranges(len(x), batch_size, steps, singly=True))
         hooks = _Hooks(callbacks, self._host.model, {"verbose": verbose, "epochs": 1, "steps": n_steps})
@@ -242,7 +242,7 @@ class Trainer:
         parts = []
         for step, rows in _ranges(len(x), batch_size, steps, singly=hooks.listens("predict")):
             hooks.call("on_predict_batch_begin", step)
-            parts.append(self._outputs_net.infer(self._packed(x[rows]), None, None, want_outputs=True)[1])
+            parts.append(self._outputs_net.infer(engine.as_packed(x[rows], None), None, None, want_outputs=True)[1])
             hooks.call("on_predict_batch_end", step, {"outputs": parts[-1]})
         hooks.call("on_predict_end")
         progress.finish({})
@@ -262,7 +262,7 @@ class Trainer:
         first, last = batches.next_epoch()
         if first == 0:
             self._passes += 1
-        packed = self._packed(data.x)
+        packed = engine.as_packed(data.x, None)
         if self._plan.input_dropout:
             packed = packed.dropped(self._plan.input_dropout, np.random.default_rng([self._task.seed, self._passes]))
         truth = self._truth(data, slice(None), data.weights)
@@ -332,7 +332,7 @@ class Trainer:
         hooks.call("on_test_begin")
         for step, rows in _ranges(len(data), batch_size, steps, singly=hooks.listens("test")):
             hooks.call("on_test_batch_begin", step)
-            scores, _ = self._net.infer(self._packed(data.x[rows]), self._truth(data, rows, None), None)
+            scores, _ = self._net.infer(engine.as_packed(data.x[rows], None), self._truth(data, rows, None), None)
             weights = None if data.weights is None else data.weights[rows]
             sums.add_scores(scores, self._net.penalty(), weights)
             hooks.call("on_test_batch_end", step, sums.logs())
@@ -377,9 +377,6 @@ class Trainer:
         sizes = [self._plan.n_inputs, *(layer.units for layer in self._plan.layers)]
         weights = [np.empty(pair, self._dtype) for pair in itertools.pairwise(sizes)]
         return weights, [np.empty(layer.units, self._dtype) if layer.biases else None for layer in self._plan.layers]
-
-    def _packed(self, x: NDArray[Any]) -> engine.Packed:
-        return engine.as_packed(arrays.scaled(x, self._plan), None)
 
     def _truth(self, data: _Data, rows: slice, weights: NDArray[Any] | None) -> Any:
         """Targets of some rows as the engine reads them; in evaluation the weights come later."""
@@ -428,7 +425,9 @@ class Trainer:
             columns.append(_Column(metric.name, column, scale, metric.weighted))
         if len(thresholds) > 1:
             raise Unsupported("BinaryAccuracy with two different thresholds is not supported; one threshold is.")
-        return _Data(x, targets, thresholds.pop() if thresholds else 0.5, weights, tuple(columns))
+        return _Data(
+            arrays.scaled(x, self._plan), targets, thresholds.pop() if thresholds else 0.5, weights, tuple(columns)
+        )
 
     def _column(self, metric: Metric, y: NDArray[Any]) -> tuple[int, float]:
         """Return which of the engine's scores a metric is, and what a sample's score is multiplied by."""
