@@ -50,6 +50,7 @@ class Algebra:
 
     def __init__(self) -> None:
         self._nodes: dict[tuple[Any, ...], Node] = {}
+        self._transposed: dict[Node, Node] = {}
         self.one = self.leaf("one", shape=(1, 1))
 
     def leaf(self, op: str, *args: Any, shape: Shape) -> Node:
@@ -154,6 +155,11 @@ class Algebra:
 
     def transpose(self, x: Node) -> Node:
         """Return the transpose, pushed down to the arrays."""
+        if x not in self._transposed:
+            self._transposed[x] = self._transpose(x)
+        return self._transposed[x]
+
+    def _transpose(self, x: Node) -> Node:
         shape = (x.shape[1], x.shape[0])
         match x.op:
             case _ if x.shape == (1, 1):

@@ -428,6 +428,8 @@ class Interpreter:
         """Return the matrix product, by NumPy's rules for one dimension."""
         a, b = self.exact(x), self.exact(y)
         algebra = self.algebra
+        if any(_is_found(one) and self.has_moved(other) for one, other in ((a, b), (b, a))):
+            raise Refused("one iteration is more than one step: its data meet weights that it has changed before")
         # Only shape and type matter, and products would take most of the time.
         dtype = np.result_type(x.now, y.now)
         shape = (*np.shape(x.now)[:-1], *np.shape(y.now)[1:])
@@ -442,6 +444,11 @@ class Interpreter:
             case _:
                 node = algebra.multiply(a, b)
         return self.result(now, node)
+
+    def has_moved(self, node: Node) -> bool:
+        """Whether this is an array and a step that the iteration has made from it."""
+        terms = list(self.algebra.terms(node))
+        return len(terms) > 1 and any(t.op == "array" or (t.op == "transpose" and _is_found(t)) for t in terms)
 
     def compare(self, op: ast.cmpop, x: Value, y: Value) -> Value:
         """Interpret a comparison."""
@@ -591,6 +598,12 @@ def _load(target: ast.expr) -> ast.expr:
         case ast.Subscript(value=value, slice=index):
             return ast.Subscript(value, index, ast.Load())
     raise Refused("an assignment that is not understood")
+
+
+def _is_found(node: Node) -> bool:
+    """Whether this is an array that the iteration found, or rows of it."""
+    inner: Node = node.args[0] if node.op in ("transpose", "slice") else node
+    return inner.op in ("array", "rows")
 
 
 def _is_key(key: Value) -> bool:
