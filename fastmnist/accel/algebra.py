@@ -64,6 +64,10 @@ class Algebra:
         """Return a constant."""
         return self._sum({self.one: float(value)}, (1, 1))
 
+    def zeros(self, shape: Shape) -> Node:
+        """Return an array of zeros."""
+        return self._sum({}, shape)
+
     def terms(self, x: Node) -> dict[Node, float]:
         """Return x as a sum: a coefficient for each term."""
         return dict(x.args) if x.op == "add" else {x: 1.0}

@@ -14,6 +14,7 @@ from fastmnist.accel.program import Functions, Path, Refused, Scope
 from fastmnist.accel.rewrite import Loop
 
 if TYPE_CHECKING:
+    from fastmnist.accel.iterables import Items
     from fastmnist.accel.replace import Replacement
 
 # Loops this short are not worth a look, and after so many refusals in a row no other is expected.
@@ -51,8 +52,7 @@ class _Run:
     """One pass through a loop."""
 
     record: Record
-    items: Any
-    n: int
+    items: Items
     head: int
     replacement: Replacement
     stamps: list[float] = field(default_factory=list)
@@ -61,13 +61,11 @@ class _Run:
 
     def timed(self) -> Iterator[Any]:
         """Yield the first iterations, and note the time at each."""
-        for item in self.items[: self.head]:
-            self.stamps.append(time.perf_counter())
-            if self.stamps[-1] - self.stamps[0] > _SLOW:
-                self.head = len(self.stamps) - 1
-                return
-            yield item
         self.stamps.append(time.perf_counter())
+        while len(self.stamps) <= self.head and self.stamps[-1] - self.stamps[0] <= _SLOW:
+            yield self.items.take()
+            self.stamps.append(time.perf_counter())
+        self.head = len(self.stamps) - 1
 
 
 class Hooks:
@@ -99,14 +97,14 @@ class Hooks:
         record = self.records[number]
         if number in self._as_written:
             return items
-        if type(items) is not range or len(items) < _SHORTEST or record.in_a_row >= _GIVE_UP:
-            if type(items) is not range and not record.refusal:
-                record.refusal, record.refusal_line = f"a loop over a {type(items).__name__}", record.loop.line
+        if record.in_a_row >= _GIVE_UP or (type(items) is range and len(items) < _SHORTEST):
             return items
         frame = sys._getframe(1)
         self._runs.pop((number, id(frame)), None)
         try:
             run = self._prepare(record, items, frame)
+            if run is None:
+                return items
         except Refused as refusal:
             self._refuse(record, refusal.reason, refusal.line)
             return items
@@ -126,15 +124,16 @@ class Hooks:
             return
         record, replacement = run.record, run.replacement
         self._as_written -= {loop.number for loop in record.loop.inside}
-        scope = _scope(frame)
-        run.tail = run.items[run.head :]
+        scope = _scope(frame, run.items)
+        run.tail = iter(run.items)
+        n = len(run.items)
         try:
             if run.head:
                 record.per_iteration = min(b - a for a, b in zip(run.stamps, run.stamps[1:], strict=False))
                 record.difference = replacement.verify(scope, run.head)
                 record.verified = run.head
             started = time.perf_counter()
-            values = replacement.execute(scope, run.head, run.n - 1)
+            values = replacement.execute(scope, run.head, n - 1)
             record.seconds += time.perf_counter() - started
         except Refused as refusal:
             self._refuse(record, refusal.reason, refusal.line)
@@ -143,10 +142,11 @@ class Hooks:
         replacement.verified = True
         for place, value in values.items():
             self._store(scope, run, place, value)
-        run.tail = run.items[run.n - 1 :]
+        run.items.skip_to(n - 1)
+        run.tail = iter(run.items)
         record.in_a_row = 0
         record.entries += 1
-        record.iterations += run.n - 1 - run.head
+        record.iterations += n - 1 - run.head
         record.description = replacement.plan.describe()
         self._say(1 if record.entries == 1 else 2, f"{record.loop.where}: accelerated: {record.description}")
 
@@ -164,13 +164,17 @@ class Hooks:
         """Return the new value of a local variable."""
         return self._runs[number, id(sys._getframe(1))].values[name]
 
-    def _prepare(self, record: Record, items: range, frame: FrameType) -> _Run:
+    def _prepare(self, record: Record, iterable: Any, frame: FrameType) -> _Run | None:
+        from fastmnist.accel.iterables import Items
         from fastmnist.accel.replace import Replacement
 
-        number, scope = record.loop.number, _scope(frame)
+        items = Items(iterable)
+        if len(items) < _SHORTEST:
+            return None
+        number, scope = record.loop.number, _scope(frame, items)
         node = record.loop.node
-        if not isinstance(node.target, ast.Name):
-            raise Refused("the loop's variable is not a name", record.loop.line)
+        if not all(isinstance(part, ast.Name | ast.Tuple | ast.expr_context) for part in ast.walk(node.target)):
+            raise Refused("the loop's variables are not names", record.loop.line)
         known = self._known.get(number)
         if known is None or not known.fits(scope, items):
             known = Replacement(node, scope, self._functions, items)
@@ -179,7 +183,7 @@ class Hooks:
         head = 0 if known.verified else min(self._verify, len(items) - 2)
         if head:
             known.remember(scope)
-        return _Run(record, items, len(items), head, known)
+        return _Run(record, items, head, known)
 
     def _store(self, scope: Scope, run: _Run, place: Path, value: Any) -> None:
         if place[0] == "name":
@@ -200,5 +204,5 @@ class Hooks:
         self._say(level, f"{record.loop.where}: runs as written: {reason} (line {record.refusal_line})")
 
 
-def _scope(frame: FrameType) -> Scope:
-    return Scope(frame.f_locals, frame.f_globals)
+def _scope(frame: FrameType, items: Items) -> Scope:
+    return Scope(frame.f_locals, frame.f_globals, items.arrays)

@@ -74,9 +74,9 @@ class Interpreter:
     """
 
     def __init__(self, scope: Scope, functions: Functions, carried: set[Path], iterations: int) -> None:
-        from fastmnist.accel.numpy_calls import CALLS, METHODS
+        from fastmnist.accel.numpy_calls import CALLS, DICTIONARY_METHODS, METHODS
 
-        self.calls, self.methods = CALLS, METHODS
+        self.calls, self.methods, self.dictionary_methods = CALLS, METHODS, DICTIONARY_METHODS
         self.scope = scope
         self.functions = functions
         self.carried = carried
@@ -85,6 +85,7 @@ class Interpreter:
         self.trace = Trace(self.algebra)
         self.frames: list[tuple[dict[str, Value], Path | None]] = [({}, None)]
         self.heap: dict[tuple[int, Any], Value] = {}
+        self.moved: set[Node] = set()
         self.line = 0
         self.steps = 0
 
@@ -122,10 +123,8 @@ class Interpreter:
                 condition = self.eval(test)
                 if condition.fixed:
                     self.run(body if condition.now else orelse)
-                elif orelse:
-                    raise Refused("a branch that depends on the data")
                 else:
-                    self.count_if(condition, body)
+                    self.count_if(condition, body, orelse)
             case ast.For(target=target, iter=iterable, body=body, orelse=[]):
                 for item in self.each(self.eval(iterable)):
                     self.assign(target, item)
@@ -135,20 +134,27 @@ class Interpreter:
             case _:
                 raise Refused(f"the statement {ast.unparse(node).splitlines()[0]!r}")
 
-    def count_if(self, condition: Value, body: list[ast.stmt]) -> None:
-        """``if condition: count += 1``."""
-        match body:
-            case [ast.AugAssign(target=ast.Name() | ast.Attribute() as target, op=ast.Add(), value=step)]:
-                amount = self.eval(step)
-                node = self.exact(condition)
-                old = self.eval(_load(target))
-                if node.shape == (1, 1) and node.op == "equal" and amount.fixed and type(amount.now) in (int, float):
-                    if isinstance(old.now, np.ndarray):
-                        raise Refused("a branch that depends on the data")
-                    total = self.algebra.add(self.node(old), self.algebra.times(float(amount.now), node))
-                    self.assign(target, Value(old.now + amount.now, total))
-                    return
-        raise Refused("a branch that depends on the data")
+    def count_if(self, condition: Value, body: list[ast.stmt], orelse: list[ast.stmt]) -> None:
+        """``if condition: count += 1``, and the same or nothing for else."""
+        node = self.truth(condition)
+        for branch, when in ((body, node), (orelse, self.otherwise(node))):
+            match branch:
+                case []:
+                    continue
+                case [ast.AugAssign(target=ast.Name() | ast.Attribute() as target, op=ast.Add(), value=step)]:
+                    amount, old = self.eval(step), self.eval(_load(target))
+                    if amount.fixed and type(amount.now) in (int, float) and not isinstance(old.now, np.ndarray):
+                        total = self.algebra.add(self.node(old), self.algebra.times(float(amount.now), when))
+                        self.assign(target, Value(old.now + amount.now, total))
+                        continue
+            raise Refused("a branch that depends on the data")
+
+    def truth(self, condition: Value) -> Node:
+        """Return 1 where a condition holds and 0 where it does not."""
+        node = self.exact(condition)
+        if node.shape != (1, 1) or not isinstance(condition.now, bool | np.bool_):
+            raise Refused("a condition that depends on the data")
+        return node
 
     def assign(self, target: ast.expr, value: Value) -> None:
         """Interpret an assignment."""
@@ -174,6 +180,15 @@ class Interpreter:
                 if owner.items is not None and key.fixed and type(key.now) is int:
                     owner.items[key.now] = value
                     return
+                if owner.entries is not None and _is_key(key):
+                    owner.entries[key.now] = value
+                    owner.now[key.now] = value.now
+                    return
+                if isinstance(owner.now, np.ndarray) and not owner.fixed:
+                    from fastmnist.accel.numpy_calls import set_item
+
+                    self.update(owner, set_item(self, owner, key, value))
+                    return
                 if type(owner.now) not in (list, dict) or owner.path is None or not _is_key(key):
                     raise Refused(f"an assignment to {ast.unparse(target)}")
                 place = ("item", owner.path, self.key(owner.now, key.now))
@@ -186,6 +201,13 @@ class Interpreter:
         """Note that a place outlives the iteration with this value."""
         self.trace.bindings[place] = value
         self.trace.lines[place] = self.line
+        if isinstance(self.trace.reads.get(place), np.ndarray):
+            self.note_moved(value)
+
+    def note_moved(self, value: Value) -> None:
+        """Remember what the iteration has made of an array that it found."""
+        if value.node is not None:
+            self.moved |= {value.node, self.algebra.transpose(value.node)}
 
     def augment(self, target: ast.expr, op: ast.operator, expression: ast.expr) -> None:
         """Interpret ``target op= expression``."""
@@ -210,6 +232,7 @@ class Interpreter:
         old.version += 1
         if old.path is not None:
             self.trace.lines[old.path] = self.line
+            self.note_moved(old)
 
     # Places
 
@@ -302,6 +325,14 @@ class Interpreter:
                 return self.compare(op, self.eval(left), self.eval(right))
             case ast.Tuple(elts=parts) | ast.List(elts=parts):
                 return self.pack([self.eval(part) for part in parts], list if isinstance(node, ast.List) else tuple)
+            case ast.Dict(keys=keys, values=parts) if None not in keys:
+                names = [self.eval(key) for key in keys if key is not None]
+                if not all(map(_is_key, names)):
+                    raise Refused("a dictionary with keys that are not plain")
+                entries = {name.now: self.eval(part) for name, part in zip(names, parts, strict=True)}
+                return Value({key: value.now for key, value in entries.items()}, entries=entries)
+            case ast.ListComp(elt=element, generators=[ast.comprehension(target=target, iter=source, ifs=[])]):
+                return self.comprehension(element, target, source)
             case ast.Slice(lower=lower, upper=upper, step=None):
                 bounds = [Value(None) if part is None else self.eval(part) for part in (lower, upper)]
                 return Value(slice(*(b.now for b in bounds)), items=bounds)
@@ -315,8 +346,7 @@ class Interpreter:
                     return self.eval(body if condition.now else orelse)
                 one, zero = self.eval(body), self.eval(orelse)
                 if (one.now, zero.now) == (1, 0) and one.fixed and zero.fixed:
-                    if condition.node is not None and condition.node.op == "equal":
-                        return Value(int(condition.now), condition.node)
+                    return Value(int(condition.now), self.truth(condition))
                 raise Refused("a choice that depends on the data")
             case ast.BoolOp(op=op, values=parts):
                 value = Value(isinstance(op, ast.And))
@@ -329,6 +359,22 @@ class Interpreter:
                 return value
         raise Refused(f"the expression {ast.unparse(node)!r}")
 
+    def comprehension(self, element: ast.expr, target: ast.expr, source: ast.expr) -> Value:
+        """Interpret ``[element for target in source]``, whose variables are its own."""
+        names, function = self.frames[-1]
+        items = []
+        for item in self.each(self.eval(source)):
+            inner = dict(names)
+            if len(self.frames) == 1:  # names of the loop itself outlive it
+                inner |= self.frames[0][0]
+            self.frames.append((inner, function))
+            try:
+                self.assign(target, item)
+                items.append(self.eval(element))
+            finally:
+                self.frames.pop()
+        return self.pack(items, list)
+
     def pack(self, items: list[Value], kind: Callable[[Iterable[Any]], Any] = tuple) -> Value:
         """Return a tuple or list of values."""
         return Value(kind(item.now for item in items), items=items)
@@ -337,6 +383,8 @@ class Interpreter:
         """Items of something to be looped over, or unpacked."""
         if value.items is not None and not isinstance(value.now, slice):
             return list(value.items)
+        if value.entries is not None or (value.fixed and type(value.now) is dict):
+            return [Value(key) for key in value.now]
         if value.fixed and isinstance(value.now, range):
             if len(value.now) > _STEPS:
                 raise Refused("an inner loop of too many steps")
@@ -345,13 +393,15 @@ class Interpreter:
             return [self.subscript(value, Value(i)) for i in range(len(value.now))]
         raise Refused(f"a loop over a {type(value.now).__name__}")
 
-    def node(self, value: Value) -> Node:
-        """Return the expression of a number or an array."""
+    def node(self, value: Value, of_images: bool = False) -> Node:
+        """Return the expression of a number or an array; of images as they are, only where they are not computed with."""
+        if np.ndim(value.now) > 2 and not of_images:
+            raise Refused(f"an array of {np.ndim(value.now)} dimensions")
         if value.base is not None and value.base.version != value.seen:
             raise Refused("a view is used after its array was changed")
         if value.node is not None:
             return value.node
-        if value.affine is not None or value.items is not None:
+        if value.affine is not None or value.items is not None or value.entries is not None:
             raise Refused("the number of the iteration enters into the computation")
         if isinstance(value.now, bool | int | float | np.floating | np.integer | np.bool_):
             return self.algebra.number(float(value.now))
@@ -369,6 +419,9 @@ class Interpreter:
         if node.shape not in (logical(now), (1, 1)):
             raise Refused("shapes that are not understood")
         if base is None:
+            kind = np.asarray(now).dtype
+            if kind not in (np.float64, np.int64, np.bool_):
+                raise Refused(f"a computation in {kind}, which rounds or wraps where float64 does not")
             return Value(now, node)
         root = base.base or base
         return Value(now, node, base=root, seen=root.version)
@@ -379,7 +432,7 @@ class Interpreter:
             return Value(_ARITHMETIC[type(op)](x.now, y.now))
         if x.affine is not None or y.affine is not None:
             return self.affine(op, x, y)
-        if x.items is not None or y.items is not None or type(op) not in _ARITHMETIC:
+        if any(v.items is not None or v.entries is not None for v in (x, y)) or type(op) not in _ARITHMETIC:
             raise Refused(f"the operation {type(op).__name__}")
         if isinstance(op, ast.MatMult):
             return self.matmul(x, y)
@@ -388,7 +441,7 @@ class Interpreter:
         with np.errstate(all="ignore"):
             now = _ARITHMETIC[type(op)](x.now, y.now)
         match op:
-            case ast.Add():
+            case ast.Add() if np.asarray(now).dtype != bool:
                 node = algebra.add(a, b)
             case ast.Sub():
                 node = algebra.add(a, b, -1.0)
@@ -428,7 +481,7 @@ class Interpreter:
         """Return the matrix product, by NumPy's rules for one dimension."""
         a, b = self.exact(x), self.exact(y)
         algebra = self.algebra
-        if any(_is_found(one) and self.has_moved(other) for one, other in ((a, b), (b, a))):
+        if (_is_found(a) and b in self.moved) or (_is_found(b) and a in self.moved):
             raise Refused("one iteration is more than one step: its data meet weights that it has changed before")
         # Only shape and type matter, and products would take most of the time.
         dtype = np.result_type(x.now, y.now)
@@ -445,29 +498,29 @@ class Interpreter:
                 node = algebra.multiply(a, b)
         return self.result(now, node)
 
-    def has_moved(self, node: Node) -> bool:
-        """Whether this is an array and a step that the iteration has made from it."""
-        terms = list(self.algebra.terms(node))
-        return len(terms) > 1 and any(t.op == "array" or (t.op == "transpose" and _is_found(t)) for t in terms)
-
     def compare(self, op: ast.cmpop, x: Value, y: Value) -> Value:
         """Interpret a comparison."""
         if x.fixed and y.fixed:
             return Value(_COMPARISONS[type(op)](x.now, y.now))
-        if type(op) not in _MIRRORED or x.affine or y.affine or x.items or y.items:
+        if type(op) not in _MIRRORED or any(v.affine or v.items or v.entries for v in (x, y)):
             raise Refused("a comparison that depends on the iteration")
         if x.fixed:
             x, y, op = y, x, _MIRRORED[type(op)]()
         a = self.node(x)
         now = _COMPARISONS[type(op)](x.now, y.now)
-        if isinstance(op, ast.Eq):
-            return self.result(now, self.algebra.equal(self.exact(x), self.exact(y)))
+        if isinstance(op, ast.Eq | ast.NotEq):
+            same = self.algebra.equal(self.exact(x), self.exact(y))
+            return self.result(now, same if isinstance(op, ast.Eq) else self.otherwise(same))
         if y.fixed and a.op == "draw":
             return self.mask(op, x, float(y.now))
-        if y.fixed and y.now == 0 and isinstance(op, ast.Gt | ast.GtE):
-            step = self.algebra.positive if isinstance(op, ast.Gt) else self.algebra.not_negative
-            return self.result(now, step(a))
+        if y.fixed and y.now == 0:
+            step = self.algebra.positive if isinstance(op, ast.Gt | ast.LtE) else self.algebra.not_negative
+            return self.result(now, step(a) if isinstance(op, ast.Gt | ast.GtE) else self.otherwise(step(a)))
         raise Refused("a comparison that is not understood")
+
+    def otherwise(self, step: Node) -> Node:
+        """Return 1 where `step` is 0, and 0 where it is 1."""
+        return self.algebra.add(self.algebra.one, step, -1.0)
 
     def mask(self, op: ast.cmpop, x: Value, threshold: float) -> Value:
         """``random(size) < share``: kept, or ``random(size) >= share``."""
@@ -496,6 +549,9 @@ class Interpreter:
         if owner.items is not None:
             if isinstance(owner.now, list | tuple) and isinstance(key.now, int):
                 return owner.items[key.now]
+        elif owner.entries is not None:
+            if key.now in owner.entries:
+                return owner.entries[key.now]
         elif isinstance(owner.now, list | tuple | dict):
             if owner.path is None:
                 return Value(owner.now[key.now])
@@ -509,23 +565,25 @@ class Interpreter:
 
     def call(self, node: ast.Call) -> Value:
         """Interpret a call."""
-        if any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords):
+        if any(k.arg is None for k in node.keywords):
             raise Refused("a call with unpacked arguments")
         if isinstance(node.func, ast.Attribute):
             owner = self.eval(node.func.value)
             is_array = isinstance(owner.now, np.ndarray | np.generic) and not owner.fixed
+            if type(owner.now) is dict and node.func.attr in self.dictionary_methods:
+                return self.dictionary_methods[node.func.attr](self, [owner, *self.arguments(node)], {})
             if is_array or owner.items is not None:
                 method = self.methods.get(node.func.attr)
                 if method is None or (owner.items is not None) != (node.func.attr == "append"):
                     raise Refused(f"the method .{node.func.attr}()")
-                return method(self, [owner, *map(self.eval, node.args)], self.keywords(node))
+                return method(self, [owner, *self.arguments(node)], self.keywords(node))
             function = self.attribute(owner, node.func.attr)
         else:
             owner = None
             function = self.eval(node.func)
         if not function.fixed:
             raise Refused(f"a call of {ast.unparse(node.func)}")
-        arguments = [self.eval(a) for a in node.args]
+        arguments = self.arguments(node)
         keywords = self.keywords(node)
         target = function.now
         try:
@@ -546,6 +604,16 @@ class Interpreter:
         if isinstance(target, types.FunctionType) and function.path is not None:
             return self.inline(target, function.path, arguments, keywords)
         raise Refused(f"a call of {ast.unparse(node.func)}()")
+
+    def arguments(self, node: ast.Call) -> list[Value]:
+        """Interpret positional arguments."""
+        found: list[Value] = []
+        for argument in node.args:
+            if isinstance(argument, ast.Starred):
+                found += self.each(self.eval(argument.value))
+            else:
+                found.append(self.eval(argument))
+        return found
 
     def keywords(self, node: ast.Call) -> dict[str, Value]:
         """Interpret keyword arguments."""

@@ -210,7 +210,9 @@ def _reshape(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value
 
 def _reshaped(at: Interpreter, x: Value, now: Any) -> Value:
     """Return x in another shape, where that is a row, a column, or no change."""
-    node = at.exact(x)
+    node = at.node(x, of_images=True)
+    if node.shape[0] * node.shape[1] != np.size(x.now):
+        raise Refused("an array of equal numbers")
     if logical(now) == node.shape:
         return at.result(now, node, base=x)
     if node.shape in ((1, now.size), (now.size, 1)) and logical(now) == node.shape[::-1]:
@@ -318,12 +320,41 @@ def _random(at: Interpreter, stream: Value | None, arguments: Arguments, keyword
     return _drawn(at, stream, "random", _size(values[0]))
 
 
+def _binomial(at: Interpreter, stream: Value | None, arguments: Arguments, keywords: Keywords) -> Value:
+    """``binomial(1, p, size)``: 1 with probability p, by comparing one random number with p or with 1 - p."""
+    values = dict(zip(("n", "p", "size"), arguments, strict=False)) | keywords
+    if set(values) != {"n", "p", "size"} or _plain(values["n"]) != 1:
+        raise Refused("binomial numbers that are not a dropout mask of 0 and 1")
+    p = _plain(values["p"])
+    # NumPy inverts for the rarer outcome: 0 where the number is at most exp(log(q)).
+    limit = math.exp(math.log(max(p, 1 - p))) if 0 < p < 1 else 1.0
+    over = math.nextafter(limit, 2.0)
+    # It would draw again where the number left over is too large, which rounding alone can bring about.
+    least = min(p, 1 - p)
+    if not over < 1 or (1 - 2.0**-53) - limit > least * limit / (1 - least):
+        raise Refused(f"a dropout mask of binomial numbers for p = {p}")
+    value = _drawn(at, stream, "keep-below" if p > 0.5 else "drop-below", _size(values["size"]))
+    draw = at.trace.draws[-1]
+    draw.rate = 1 - over if p > 0.5 else over
+    if p > 0.5 and 1 - draw.rate != over:
+        raise Refused(f"a dropout mask of binomial numbers for p = {p}")
+    assert value.node is not None
+    return Value(np.ones(np.shape(value.now), np.int64), at.algebra.leaf("mask", *value.node.args, shape=value.node.shape))
+
+
 def _rand(at: Interpreter, stream: Value | None, arguments: Arguments, keywords: Keywords) -> Value:
     _only(arguments, keywords, len(arguments))
     return _drawn(at, stream, "random", tuple(_plain(a) for a in arguments))
 
 
-_DRAWS = {"randint": _integers, "integers": _integers, "random": _random, "random_sample": _random, "rand": _rand}
+_DRAWS = {
+    "randint": _integers,
+    "integers": _integers,
+    "binomial": _binomial,
+    "random": _random,
+    "random_sample": _random,
+    "rand": _rand,
+}
 
 
 def _global_draw(draw: Any) -> Call:
@@ -358,6 +389,36 @@ def _fixed(function: Callable[..., Any]) -> Call:
     return lambda at, arguments, keywords: Value(
         function(*map(_plain, arguments), **{name: _plain(value) for name, value in keywords.items()})
     )
+
+
+def _zeros(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
+    _only(arguments, keywords, 1)
+    now = np.zeros(_plain(arguments[0]))
+    return at.result(now, at.algebra.zeros(logical(now)))
+
+
+def _zeros_like(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
+    _only(arguments, keywords, 1)
+    now = np.zeros_like(arguments[0].now)
+    return at.result(now, at.algebra.zeros(logical(now)))
+
+
+def _eye(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
+    _only(arguments, keywords, 1)
+    n = _plain(arguments[0])
+    return at.result(np.eye(n), at.algebra.leaf("array", ("eye", n), shape=(n, n)))
+
+
+def _dictionary_part(name: str) -> Call:
+    def call(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
+        _only(arguments, keywords, 1)
+        (owner,) = arguments
+        keys = list(at.each(owner))
+        values = [at.subscript(owner, key) for key in keys]
+        parts = {"keys": keys, "values": values, "items": list(map(at.pack, map(list, zip(keys, values, strict=True))))}
+        return at.pack(parts[name])
+
+    return call
 
 
 def _length(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
@@ -418,11 +479,16 @@ _NUMPY: dict[str, Call] = {
     "squeeze": _squeeze,
     "atleast_2d": _at_least_2d,
     "array": _array,
+    "zeros": _zeros,
+    "zeros_like": _zeros_like,
+    "eye": _eye,
+    "identity": _eye,
+    "arange": _fixed(np.arange),
     "copy": _copy,
     "exp": _elementwise("exp", lambda at, x: at.algebra.function("exp", x)),
     "tanh": _unary("tanh"),
     "log": _unary("log"),
-    "abs": _unary("abs"),
+    "absolute": _unary("abs"),
     "sqrt": _unary("sqrt"),
     "add": _operator("Add"),
     "subtract": _operator("Sub"),
@@ -430,8 +496,13 @@ _NUMPY: dict[str, Call] = {
     "divide": _operator("Div"),
     "greater": _comparison("Gt"),
     "greater_equal": _comparison("GtE"),
+    "less": _comparison("Lt"),
+    "less_equal": _comparison("LtE"),
     "equal": _comparison("Eq"),
+    "not_equal": _comparison("NotEq"),
 }
+
+DICTIONARY_METHODS: dict[str, Call] = {name: _dictionary_part(name) for name in ("keys", "values", "items")}
 
 METHODS: dict[str, Call] = {
     "dot": _dot,
@@ -449,6 +520,12 @@ METHODS: dict[str, Call] = {
     "item": _item,
     "append": _append,
 }
+
+
+def _is_numpys(function: Any) -> bool:
+    """Whether this is NumPy's own, and not a program's function under its name."""
+    return not isinstance(function, types.FunctionType) or function.__globals__["__name__"].startswith("numpy.")
+
 
 # By the function itself, not by its name: whatever the program has put in its place is not found here.
 CALLS: dict[Any, Call] = {
@@ -474,7 +551,7 @@ CALLS: dict[Any, Call] = {
     **{
         getattr(np, name): call
         for name, call in _NUMPY.items()
-        if not isinstance(getattr(np, name), types.FunctionType)
+        if getattr(np, name).__name__ == name and _is_numpys(getattr(np, name))
     },
     **{
         getattr(np.random, name): _global_draw(draw)
@@ -490,8 +567,12 @@ CALLS: dict[Any, Call] = {
 
 def index(at: Interpreter, owner: Value, key: Value) -> Value:
     """Return rows of the data, or a part of a value made in the loop."""
-    node = at.exact(owner)
+    node = at.node(owner, of_images=True)
+    if node.shape != logical(owner.now):
+        raise Refused("an index into an array of equal numbers")
     parts = key.items if isinstance(key.now, tuple) and key.items is not None else [key]
+    if parts[0].node is not None and (len(parts) == 1 or (len(parts) == 2 and parts[1].now == _FULL)):
+        return _taken(at, owner, parts[0])
     plain = [part.now if part.fixed or isinstance(part.now, slice) else None for part in parts]
     algebra = at.algebra
     match plain:
@@ -509,6 +590,8 @@ def index(at: Interpreter, owner: Value, key: Value) -> Value:
         case [_] | [_, slice(start=None, stop=None)] if span := _span(at, parts[0], np.shape(owner.now)[0]):
             now = owner.now[span[2] : span[3]]
             now = now if isinstance(parts[0].now, slice) else now[0]
+            if np.ndim(owner.now) > 2 and np.ndim(now) > 1:
+                return _view(now, _rows(at, node, span, owner), owner)
             if np.ndim(owner.now) == 2:
                 return at.result(now, _rows(at, node, span, owner), base=owner)
             if np.ndim(owner.now) == 1 and node.op == "array" and span[0]:
@@ -517,6 +600,47 @@ def index(at: Interpreter, owner: Value, key: Value) -> Value:
             if np.ndim(owner.now) == 1 and span[3] - span[2] == node.shape[1]:
                 return at.result(now, node, base=owner)
     raise Refused("an index that is not understood")
+
+
+def _view(now: Any, node: Node, owner: Value) -> Value:
+    """Return an image, whose pixels are one row of `node` until it is reshaped."""
+    root = owner.base or owner
+    return Value(now, node, base=root, seen=root.version)
+
+
+def _taken(at: Interpreter, owner: Value, key: Value) -> Value:
+    """Return the rows that an array of row numbers lists, such as one batch of a permutation."""
+    node, listed = at.node(owner, of_images=True), at.exact(key)
+    if node.op != "array" or listed.op != "items" or np.asarray(key.now).dtype.kind not in "iu":
+        raise Refused("an index that is not understood")
+    rows, slope, start, n = listed.args
+    now = owner.now[key.now]
+    source = ("taken", node.args[0], rows)
+    if np.ndim(owner.now) == 1:
+        return at.result(now, at.algebra.leaf("items", source, slope, start, n, shape=(1, n)), base=owner)
+    taken = at.algebra.leaf("rows", source, slope, start, n, shape=(n, node.shape[1]))
+    return _view(now, taken, owner) if np.ndim(owner.now) > 2 else at.result(now, taken, base=owner)
+
+
+def set_item(at: Interpreter, owner: Value, key: Value, value: Value) -> Value:
+    """Return what ``owner[key] = value`` makes of `owner`: values set to 0 by a condition, or a one-hot vector."""
+    algebra, node, now = at.algebra, at.exact(owner), np.array(owner.now)
+    if key.node is not None and np.asarray(key.now).dtype == bool and np.shape(key.now) == now.shape:
+        if value.fixed and value.now == 0:
+            now[key.now] = 0
+            return at.result(now, algebra.multiply(node, at.otherwise(key.node)))
+    *rows, column = key.items if isinstance(key.now, tuple) and key.items is not None else [key]
+    expected = [] if now.ndim == 1 else [np.arange(len(now))]
+    one_each = [np.atleast_1d(row.now) for row in rows if row.fixed and row.node is None]
+    if node is algebra.zeros(node.shape) and value.fixed and value.now == 1 and column.node is not None:
+        whole = np.asarray(column.now).dtype.kind in "iu" and node.shape[0] == np.size(column.now)
+        if column.node.op == "items" and whole and len(rows) == len(one_each) == len(expected):
+            if all(map(np.array_equal, one_each, expected)):
+                classes, slope, start, n = column.node.args
+                now[tuple(part.now for part in (*rows, column))] = 1
+                source = ("taken", ("eye", node.shape[1]), classes)
+                return Value(now, algebra.leaf("rows", source, slope, start, n, shape=node.shape))
+    raise Refused("an assignment to a part of an array that is not understood")
 
 
 def _span(at: Interpreter, part: Value, n: int) -> tuple[int, int, int, int] | None:

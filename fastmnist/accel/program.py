@@ -5,14 +5,47 @@ from __future__ import annotations
 import ast
 import builtins
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-# How to get at a value from the loop: ("name", n), ("attr", path, n), ("item", path, key), or ("global", path, n) for a
-# name that the function at `path` uses.
+# How to get at a value from the loop: ("name", n), ("attr", path, n), ("item", path, key), ("source", k) for an array
+# that the loop runs over, or ("global", path, n) for a name that the function at `path` uses. Data may be derived:
+# ("flipped", path), the transpose; ("flat", path), each image as one row; ("scaled", path, c), the products with c;
+# ("taken", path, path), the rows that the second array lists; ("eye", n), the identity.
 Path: TypeAlias = tuple[Any, ...]
 
 MISSING: Any = object()
+
+
+def _scaled(array: Any, factor: float) -> Any:
+    """Divide where the program will have divided: / 255 is not * (1 / 255), to the last bit."""
+    divisor = round(1 / factor) if abs(factor) < 1 else 0
+    return array / divisor if divisor and abs(divisor * factor - 1) < 1e-9 else array * factor
+
+
+def _eye(n: int) -> Any:
+    import numpy as np
+
+    return np.eye(n)
+
+
+_DERIVED: dict[str, Any] = {
+    "flipped": lambda array: array.T,
+    "flat": lambda array: array.reshape(len(array), -1),
+    "scaled": _scaled,
+    "taken": lambda array, rows: array[rows],
+    "eye": _eye,
+}
+
+
+def origins(path: Path) -> Iterator[Path]:
+    """Yield the arrays of the program that data are derived from."""
+    if path[0] not in _DERIVED:
+        yield path
+    else:
+        for part in path[1:]:
+            if isinstance(part, tuple):
+                yield from origins(part)
 
 
 class Refused(Exception):
@@ -27,7 +60,8 @@ class Refused(Exception):
 class Scope:
     """The names of the frame in which a loop runs."""
 
-    def __init__(self, names: Mapping[str, Any], module: dict[str, Any]) -> None:
+    def __init__(self, names: Mapping[str, Any], module: dict[str, Any], sources: Sequence[Any] = ()) -> None:
+        self.sources = sources
         self.names = names
         self.module = module
         self.at_top = names is module
@@ -46,6 +80,10 @@ class Scope:
                 if name in names:
                     return names[name]
             return MISSING
+        if path[0] in _DERIVED:
+            return _DERIVED[path[0]](*(self.resolve(part) if isinstance(part, tuple) else part for part in path[1:]))
+        if path[0] == "source":
+            return self.sources[path[1]]
         kind, owner_path, key = path
         owner = self.resolve(owner_path)
         if kind == "global":

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastmnist.accel.algebra import Algebra, Node, close, contains, walk
-from fastmnist.accel.program import Path, Refused, Scope
+from fastmnist.accel.program import Path, Refused, Scope, origins
 from fastmnist.accel.values import Draw, Trace, Value
 
 _OUTPUTS = ("softmax", "sigmoid", "tanh", "relu")
@@ -22,12 +22,11 @@ _OUTPUTS = ("softmax", "sigmoid", "tanh", "relu")
 
 @dataclass
 class Rows:
-    """Rows of an array, `count` of them in each iteration, from `start` on; `flipped`: its columns."""
+    """Rows of an array, or numbers in it, `count` of them in each iteration, from `start` on."""
 
     path: Path
     start: int
     count: int
-    flipped: bool = False
 
 
 @dataclass
@@ -197,7 +196,7 @@ class _Recogniser:
 
     def _match(self, outputs: Node, targets: Node) -> Plan:
         algebra = self.algebra
-        _, product_ = self._product(self._peel(outputs)[1])
+        product_ = self._product(self._peel(outputs)[1])[2]
         if _is_weights(product_.args[0]):  # samples are columns
             outputs, targets = algebra.transpose(outputs), algebra.transpose(targets)
         layers, inputs = self._decode(outputs)
@@ -205,6 +204,11 @@ class _Recogniser:
         batch = images.count
         labels = _rows_of(targets)
         values, derivatives = self._forward(layers, inputs)
+        if not close(values[-1], outputs):  # numbers move up through ReLU layers
+            ratio = self._top_factor(outputs) / self._top_factor(values[-1])
+            inputs = algebra.times(ratio, inputs)
+            values, derivatives = self._forward(layers, inputs)
+            images = _rows_of(inputs)
         if not close(values[-1], outputs):
             raise Refused("the forward pass is not one of a dense network")
         plan = Plan(layers, images, labels)
@@ -237,21 +241,24 @@ class _Recogniser:
             return atom.op, atom.args[0], mask
         return "linear", atom if mask is not None else value, mask
 
-    def _product(self, z: Node) -> tuple[Node | None, Node]:
-        """Take ``values @ weights + biases`` apart."""
-        terms = list(self.algebra.terms(z))
+    def _top_factor(self, outputs: Node) -> float:
+        return self._product(self._peel(outputs)[1])[0]
+
+    def _product(self, z: Node) -> tuple[float, Node | None, Node]:
+        """Take ``factor * values @ weights + biases`` apart."""
+        terms = self.algebra.terms(z)
         products = [t for t in terms if t.op == "matmul"]
         others = [t for t in terms if t.op != "matmul"]
         if len(products) != 1 or len(others) > 1 or not all(map(_is_weights, others)):
             raise Refused("a layer is not a matrix product, with or without a bias")
-        return (others[0] if others else None), products[0]
+        return terms[products[0]], (others[0] if others else None), products[0]
 
     def _decode(self, outputs: Node) -> tuple[list[Layer], Node]:
         layers: list[Layer] = []
         value = outputs
         while True:
             activation, z, mask = self._peel(value)
-            bias, matmul = self._product(z)
+            factor, bias, matmul = self._product(z)
             value, weights = matmul.args
             if not _is_weights(weights):
                 raise Refused("a layer's second factor is not an array of weights")
@@ -259,6 +266,7 @@ class _Recogniser:
             biases = None if bias is None else _path(bias)
             layers.insert(0, Layer(_path(weights), flipped, biases, activation, mask))
             if _is_data(value):
+                value = self.algebra.times(factor, value)
                 break
         if len({layer.biases is None for layer in layers}) > 1:
             raise Refused("some layers have biases and some have none")
@@ -323,7 +331,7 @@ class _Recogniser:
     def _check_data(self, plan: Plan) -> None:
         changed = set(self.finals)
         for rows in (plan.images, plan.targets):
-            if rows.path in changed:
+            if changed.intersection(origins(rows.path)):
                 raise Refused("the loop changes its own data", self._line(rows.path))
         if self.scope.resolve(plan.images.path).dtype != np.float64:
             raise Refused("the images are not float64, and other types would round differently")
@@ -533,9 +541,12 @@ def _name(path: Path) -> str:
 
 def _rows_of(node: Node) -> Rows:
     """Return which rows a node of data takes, checked to be batch after batch."""
+    factor = 1.0
+    if node.op == "add" and len(node.args) == 1:
+        ((node, factor),) = node.args
     if node.op not in ("rows", "items"):
         raise Refused("rows of the data that are not understood")
     path, slope, start, count = node.args
     if slope != count or start < 0:
         raise Refused("the rows of the data do not follow one another, batch by batch")
-    return Rows(path[1], start, count, True) if path[0] == "flipped" else Rows(path, start, count)
+    return Rows(path if factor == 1 else ("scaled", path, factor), start, count)

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmnist.accel.interpret import Interpreter
+from fastmnist.accel.iterables import Items
 from fastmnist.accel.program import MISSING, Functions, Path, Refused, Scope
 from fastmnist.accel.recognise import Counter, Plan, Rows, recognise
 from fastmnist.accel.repeat import Repetition, recognise_repetition
-from fastmnist.accel.values import Trace, Value
+from fastmnist.accel.values import Trace
 
 _TOLERANCE = 1e-9
 _PLAIN = (int, float, str, bool, type(None), range, np.generic)
@@ -40,13 +41,13 @@ class Replacement:
         The names it sees.
     functions : Functions
         Finds the source of the program's functions.
-    items : range
+    items : Items
         What it loops over.
     """
 
-    def __init__(self, loop: ast.For, scope: Scope, functions: Functions, items: range) -> None:
+    def __init__(self, loop: ast.For, scope: Scope, functions: Functions, items: Items) -> None:
         self.verified = False
-        self._items = (items.start, items.step)
+        self._form = items.form
         trace = _trace(loop, scope, functions, items)
         self.plan = _plan(trace, scope)
         carried = {counter.path for counter in self.plan.counters}
@@ -65,9 +66,9 @@ class Replacement:
                 self._trained = self.plan.arrays()
             self._data = [r for r in (self.plan.images, self.plan.targets, self.plan.labels) if r is not None]
 
-    def fits(self, scope: Scope, items: range) -> bool:
+    def fits(self, scope: Scope, items: Items) -> bool:
         """Whether all that the recognition relied on is as it was."""
-        if self._items != (items.start, items.step) or len(items) > self._length:
+        if self._form != items.form or len(items) > self._length:
             return False
         carried = {counter.path for counter in self.plan.counters}
         return (
@@ -96,11 +97,12 @@ class Replacement:
             if any(np.may_share_memory(array, a) for a in arrays.values() if a is not array):
                 raise Refused(f"{path[-1]!r} shares its memory with another array")
         for rows in self._data:
-            if rows.start + rows.count * (n - 1) > len(_source(scope, rows)):
+            if rows.start + rows.count * (n - 1) > len(scope.resolve(rows.path)):
                 raise Refused("the loop goes beyond the end of the data")
         if isinstance(plan, Plan) and plan.labels is not None:
             truth = _some(scope, plan.targets, 0, n - 1)
-            if not np.array_equal(np.argmax(truth, axis=1), _some(scope, plan.labels, 0, n - 1)):
+            truth = truth if truth.ndim == 1 else np.argmax(truth, axis=1)
+            if not np.array_equal(truth, _some(scope, plan.labels, 0, n - 1)):
                 raise Refused("predictions are compared with other labels than those trained on")
 
     def remember(self, scope: Scope) -> None:
@@ -152,7 +154,7 @@ class Replacement:
         state = self._state(scope)
         try:
             values = self._kernel(scope, first, last, state)
-        except (TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             self._set_stream(scope, state.stream)
             raise Refused(str(error)) from error
         if not all(np.isfinite(array).all() for array in (*state.arrays.values(), *values.values())):
@@ -245,9 +247,8 @@ def _counted(counter: Counter, value: Any, error: float, correct: int, n: int) -
     return kind(value + counter.error * error + counter.correct * correct + counter.each * n)
 
 
-def _trace(loop: ast.For, scope: Scope, functions: Functions, items: range) -> Trace:
+def _trace(loop: ast.For, scope: Scope, functions: Functions, items: Items) -> Trace:
     """Interpret one iteration, until it is known which numbers change from one to the next."""
-    assert isinstance(loop.target, ast.Name)
     # A guess that saves a second interpretation; what is missing here is found by the first.
     carried: set[Path] = {
         ("name", node.target.id)
@@ -258,8 +259,7 @@ def _trace(loop: ast.For, scope: Scope, functions: Functions, items: range) -> T
     }
     while True:
         interpreter = Interpreter(scope, functions, carried, len(items) - 1)
-        index = Value(items.start, affine=(items.step, items.start))
-        interpreter.frames[0][0][loop.target.id] = index
+        interpreter.assign(loop.target, items.value(interpreter))
         interpreter.run(loop.body)
         trace = interpreter.trace
         changed = {
@@ -268,8 +268,6 @@ def _trace(loop: ast.For, scope: Scope, functions: Functions, items: range) -> T
             if place in trace.reads and isinstance(trace.reads[place], int | float | np.integer)
         }
         if changed <= carried:
-            if ("name", loop.target.id) in trace.bindings:
-                raise Refused("the loop sets its own variable")
             return trace
         carried |= changed
 
@@ -297,14 +295,10 @@ def _stream(scope: Scope, path: Path | None) -> Any:
     return np.random.mtrand._rand if path is None else scope.resolve(path)
 
 
-def _source(scope: Scope, rows: Rows) -> NDArray[Any]:
-    array: NDArray[Any] = scope.resolve(rows.path)
-    return array.T if rows.flipped else array
-
-
 def _some(scope: Scope, rows: Rows, first: int, last: int) -> NDArray[Any]:
     """Rows of the data that iterations `first` to `last` - 1 take."""
-    return _source(scope, rows)[rows.start + first * rows.count : rows.start + last * rows.count]
+    some: NDArray[Any] = scope.resolve(rows.path)[rows.start + first * rows.count : rows.start + last * rows.count]
+    return some
 
 
 def _equal(a: Any, b: Any) -> bool:

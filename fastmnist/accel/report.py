@@ -83,9 +83,14 @@ def _is_missed(record: Record, records: Sequence[Record]) -> bool:
     loop = record.loop
     if record.entries or not loop.multiplies or not (loop.refused or record.refusal):
         return False
-    related = [r for r in records if r.loop in loop.inside or loop in r.loop.inside]
-    inner = [r for r in related if r.loop in loop.inside and r.loop.multiplies]
-    return not any(r.entries for r in related) and not (inner and loop.refused)
+    inner = [r for r in records if _is_inside(r.loop, loop) and r.loop.multiplies]
+    outer = [r for r in records if _is_inside(loop, r.loop)]
+    return not any(r.entries for r in inner + outer) and not (inner and loop.refused)
+
+
+def _is_inside(inner: Loop, outer: Loop) -> bool:
+    """Whether a loop is part of another, or of a function that it calls."""
+    return inner in outer.inside or not outer.calls.isdisjoint(inner.within)
 
 
 def _table(records: Sequence[Record]) -> None:

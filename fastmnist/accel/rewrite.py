@@ -31,16 +31,14 @@ class Loop:
     refused: str | None = None  # before running
     refused_line: int = 0
     inside: list[Loop] = field(default_factory=list)
+    within: tuple[str, ...] = ()  # names of the functions around it
+    calls: frozenset[str] = frozenset()  # names of the program's functions that it calls, at any depth
+    multiplies: bool = False  # whether it looks like a computation with matrices: others are not worth a word
 
     @property
     def line(self) -> int:
         """Its line."""
         return self.node.lineno
-
-    @property
-    def multiplies(self) -> bool:
-        """Whether it looks like a computation with matrices: others are not worth a word."""
-        return any(map(_is_product, ast.walk(self.node)))
 
 
 def _is_product(node: ast.AST) -> bool:
@@ -50,6 +48,36 @@ def _is_product(node: ast.AST) -> bool:
         case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name)):
             return name in _PRODUCTS
     return False
+
+
+def _called(node: ast.AST) -> set[str]:
+    """Names that are called, as functions or as methods."""
+    called = set()
+    for part in ast.walk(node):
+        match part:
+            case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name)):
+                called.add(name)
+    return called
+
+
+def _look_into_calls(tree: ast.Module, loops: list[Loop]) -> None:
+    """Note what the loops call, and whether they multiply: by name alone, good enough for what is worth a word."""
+    bodies: dict[str, list[ast.AST]] = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name):
+                bodies.setdefault(name, []).append(node)
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Lambda() as function):
+                bodies.setdefault(name, []).append(function)
+    direct = {name: set().union(*map(_called, nodes)) & bodies.keys() for name, nodes in bodies.items()}
+    products = {name for name, nodes in bodies.items() if any(_is_product(n) for node in nodes for n in ast.walk(node))}
+    for loop in loops:
+        found, new = set(), _called(loop.node) & bodies.keys()
+        while new:
+            found |= new
+            new = set().union(*(direct[name] for name in new)) - found
+        loop.calls = frozenset(found)
+        loop.multiplies = bool(found & products) or any(map(_is_product, ast.walk(loop.node)))
 
 
 def _calls(node: ast.For) -> bool:
@@ -103,6 +131,7 @@ class _Rewriter(ast.NodeTransformer):
         at = (node.lineno, node.col_offset)
         if at not in self.numbers:  # a loop within a loop is seen twice
             loop = Loop(len(self.loops), copy.deepcopy(node), f"{self.filename}:{node.lineno}")
+            loop.within = tuple(s.name for s in self.scopes if isinstance(s, ast.FunctionDef))
             self.loops.append(loop)
             self.numbers[at] = loop
             for outer in self.enclosing:
@@ -159,4 +188,6 @@ def rewrite(tree: ast.Module, filename: str) -> tuple[ast.Module, list[Loop]]:
         What to call it.
     """
     rewriter = _Rewriter(filename)
-    return ast.fix_missing_locations(rewriter.visit(copy.deepcopy(tree))), rewriter.loops
+    rewritten = ast.fix_missing_locations(rewriter.visit(copy.deepcopy(tree)))
+    _look_into_calls(tree, rewriter.loops)
+    return rewritten, rewriter.loops

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from fastmnist.accel.algebra import Algebra, Node, Shape
-from fastmnist.accel.program import Path, Refused
+from fastmnist.accel.program import Path
 
 
 @dataclass(eq=False, slots=True)
@@ -17,13 +18,14 @@ class Value:
 
     `now` is the value in this iteration. `node` is its expression, None where it is a plain object and the same in each
     iteration. `affine` (slope, start): an int, slope times the number of the iteration plus start. `items`: a tuple or
-    list made in the loop. A view has a `base` and remembers which `version` of it was seen.
+    list made in the loop; `entries`: a dictionary. A view has a `base` and remembers which `version` of it was seen.
     """
 
     now: Any
     node: Node | None = None
     affine: tuple[int, int] | None = None
     items: list[Value] | None = None
+    entries: dict[Any, Value] | None = None
     path: Path | None = None
     base: Value | None = None
     version: int = 0
@@ -32,7 +34,7 @@ class Value:
     @property
     def fixed(self) -> bool:
         """Whether this is a plain object, the same in each iteration."""
-        return self.node is None and self.affine is None and self.items is None
+        return self.node is None and self.affine is None and self.items is None and self.entries is None
 
 
 @dataclass
@@ -58,8 +60,8 @@ class Trace:
 
 
 def logical(value: Any) -> Shape:
-    """Return the shape of a value as a matrix."""
+    """Return the shape of a value as a matrix; of images, each as one row."""
     shape = np.shape(value)
-    if len(shape) > 2:
-        raise Refused(f"an array of {len(shape)} dimensions")
-    return (1, 1) if not shape else (1, shape[0]) if len(shape) == 1 else (shape[0], shape[1])
+    if len(shape) > 1:
+        return shape[0], math.prod(shape[1:])
+    return (1, shape[0]) if shape else (1, 1)
