@@ -181,6 +181,7 @@ STYLES = {
         changed(DROPOUT, ("layer_1_delta *= dropout_mask", "layer_1_delta *= dropout_mask * 2")),
         2,
     ),
+    "dropout that is not scaled": (changed(DROPOUT, ("dropout_mask * 2", "dropout_mask")), 2),
     "a RandomState of its own": (
         changed(
             DROPOUT,
@@ -290,7 +291,6 @@ NEAR_MISSES = {
     ),
     "a mask for the deltas alone": (changed(DROPOUT, ("        layer_1 *= dropout_mask * 2\n", "")), None),
     "a mask for the values alone, of tanh": (changed(TANH, ("        layer_1_delta *= dropout_mask\n", "")), None),
-    "dropout that is not scaled": (changed(DROPOUT, ("dropout_mask * 2", "dropout_mask")), None),
     "another draw in between": (
         changed(DROPOUT, (COUNT, COUNT + "        noise = np.random.random((1, 7))\n")),
         "random draws",
