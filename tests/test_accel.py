@@ -28,11 +28,11 @@ def execute(program, replaced, verify=2):
     names = {"__name__": "__main__", "__annotations__": {}}
     hooks = None
     if replaced:
-        tree_, loops = rewrite(tree, "program.py")
+        tree_, loops, outers = rewrite(tree, "program.py")
         functions = Functions()
         functions.add(tree, "program.py")
         names["__builtins__"] = {**vars(__import__("builtins"))}
-        hooks = Hooks(loops, functions, verify, lambda level, text: None)
+        hooks = Hooks(loops, outers, functions, verify, lambda level, text: None)
         names["__builtins__"][HOOKS] = hooks
         tree = tree_
     out = io.StringIO()

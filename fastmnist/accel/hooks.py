@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from fastmnist.accel.packings import Packings
 from fastmnist.accel.program import Functions, Path, Refused, Scope
-from fastmnist.accel.rewrite import Loop
+from fastmnist.accel.rewrite import Loop, Outer
 
 if TYPE_CHECKING:
     from fastmnist.accel.iterables import Items
@@ -75,6 +76,8 @@ class Hooks:
     ----------
     loops : list of Loop
         As `rewrite` numbered them.
+    outers : list of Outer
+        The loops around them.
     functions : Functions
         Finds the source of the program's functions.
     verify : int
@@ -83,8 +86,16 @@ class Hooks:
         Takes the lines of a verbose report: level, text.
     """
 
-    def __init__(self, loops: list[Loop], functions: Functions, verify: int, say: Callable[[int, str], None]) -> None:
+    def __init__(
+        self,
+        loops: list[Loop],
+        outers: list[Outer],
+        functions: Functions,
+        verify: int,
+        say: Callable[[int, str], None],
+    ) -> None:
         self.records = [Record(loop) for loop in loops]
+        self._packings = Packings(loops, outers)
         self._functions = functions
         self._verify = verify
         self._say = say
@@ -97,24 +108,30 @@ class Hooks:
         record = self.records[number]
         if number in self._as_written:
             return items
-        if record.in_a_row >= _GIVE_UP or (type(items) is range and len(items) < _SHORTEST):
+        run = self._begin(record, items, sys._getframe(1))
+        if run is None:
+            self._packings.forget(record.loop.outer)
             return items
-        frame = sys._getframe(1)
+        return run.timed() if run.head else ()
+
+    def _begin(self, record: Record, items: Any, frame: FrameType) -> _Run | None:
+        number = record.loop.number
+        if record.in_a_row >= _GIVE_UP or (type(items) is range and len(items) < _SHORTEST):
+            return None
         self._runs.pop((number, id(frame)), None)
         try:
             run = self._prepare(record, items, frame)
-            if run is None:
-                return items
         except Refused as refusal:
             self._refuse(record, refusal.reason, refusal.line)
-            return items
+            return None
         except Exception as error:  # whatever goes wrong here, the program itself may well go on
             self._refuse(record, f"it could not be analysed ({type(error).__name__}: {error})", 0)
-            return items
-        self._runs[number, id(frame)] = run
-        if run.head:
-            self._as_written |= {loop.number for loop in record.loop.inside}
-        return run.timed() if run.head else ()
+            return None
+        if run is not None:
+            self._runs[number, id(frame)] = run
+            if run.head:
+                self._as_written |= {loop.number for loop in record.loop.inside}
+        return run
 
     def middle(self, number: int) -> None:
         """Run the kernel."""
@@ -133,12 +150,15 @@ class Hooks:
                 record.difference = replacement.verify(scope, run.head)
                 record.verified = run.head
             started = time.perf_counter()
-            values = replacement.execute(scope, run.head, n - 1)
+            packed = self._packings.images(record.loop, replacement, scope, run.head, n - 1)
+            values = replacement.execute(scope, run.head, n - 1, packed)
             record.seconds += time.perf_counter() - started
         except Refused as refusal:
             self._refuse(record, refusal.reason, refusal.line)
             self._known.pop(number, None)
+            self._packings.forget(record.loop.outer)
             return
+        self._packings.note_changed([scope.resolve(path) for path in replacement.trained])
         replacement.verified = True
         for place, value in values.items():
             self._store(scope, run, place, value)
@@ -149,6 +169,11 @@ class Hooks:
         record.iterations += n - 1 - run.head
         record.description = replacement.plan.describe()
         self._say(1 if record.entries == 1 else 2, f"{record.loop.where}: accelerated: {record.description}")
+
+    def outer(self, number: int, items: Any) -> Any:
+        """Note that a loop around others begins."""
+        self._packings.begin(number, items)
+        return items
 
     def last(self, number: int) -> Iterable[Any]:
         """Return what the program's own loop is to run after the kernel."""

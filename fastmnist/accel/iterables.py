@@ -33,7 +33,7 @@ class Items:
     """
 
     def __init__(self, iterable: Any) -> None:
-        self._part = _part(iterable)
+        self._part = _part(iterable, set())
         leaves = list(_leaves(self._part))
         if not leaves:
             raise Refused("a loop over nothing")
@@ -82,21 +82,24 @@ class Items:
         return value(self._part)
 
 
-def _part(iterable: Any) -> Part:
+def _part(iterable: Any, seen: set[int]) -> Part:
     kind = type(iterable)
     if kind is range or (kind is np.ndarray and iterable.ndim):
         part: Part = iterable
         return part
     if kind is enumerate:
         inner, start = iterable.__reduce__()[1]
-        part = _part(inner)
+        part = _part(inner, seen)
         return range(start, start + min(map(len, _leaves(part)))), part
     if kind is zip:
-        return tuple(map(_part, iterable.__reduce__()[1]))
+        return tuple(_part(inner, seen) for inner in iterable.__reduce__()[1])
     if kind in (type(iter(range(0))), type(iter(np.empty(0)))):
+        if id(iterable) in seen:
+            raise Refused("an iterator that is used twice")
+        seen.add(id(iterable))
         _, (inner,), position = iterable.__reduce__()
         if not position:
-            return _part(inner)
+            return _part(inner, seen)
     raise Refused(f"a loop over a {kind.__name__}")
 
 

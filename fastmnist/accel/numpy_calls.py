@@ -368,6 +368,10 @@ def _stream_draw(draw: Any) -> Call:
 # Builtins
 
 
+def _is_whole(node: Node) -> bool:
+    return node.op in ("equal", "argmax", "items")
+
+
 def _number(kind: type) -> Call:
     def call(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
         _only(arguments, keywords, 1)
@@ -377,7 +381,7 @@ def _number(kind: type) -> Call:
         if x.affine is not None and kind is int:
             return x
         node = at.exact(x)
-        if node.shape != (1, 1) or (kind is int and node.op not in ("equal", "argmax", "item")):
+        if node.shape != (1, 1) or (kind is int and not _is_whole(node)):
             raise Refused(f"{kind.__name__}() of a value that depends on the data")
         return Value(kind(x.now), node)
 

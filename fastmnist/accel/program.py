@@ -93,6 +93,13 @@ class Scope:
         except (AttributeError, LookupError, TypeError):
             return MISSING
 
+    def count_rows(self, path: Path) -> int:
+        """Return the length of data, without making them where they are derived."""
+        match path:
+            case ("scaled" | "flat", inner, *_) | ("taken", _, inner):
+                return self.count_rows(inner)
+        return len(self.resolve(path))
+
     def is_module(self, function: Path, name: str) -> bool:
         """Whether `name` in the function at this path is the loop's own global."""
         code = self.resolve(function)

@@ -333,8 +333,9 @@ class _Recogniser:
         for rows in (plan.images, plan.targets):
             if changed.intersection(origins(rows.path)):
                 raise Refused("the loop changes its own data", self._line(rows.path))
-        if self.scope.resolve(plan.images.path).dtype != np.float64:
-            raise Refused("the images are not float64, and other types would round differently")
+        kind = self.scope.resolve(plan.images.path).dtype
+        if kind != np.float64 and kind.kind not in "biu":
+            raise Refused(f"the images are {kind}, which would round differently")
         for layer in plan.layers:
             for path in (layer.weights, layer.biases):
                 if path is not None and self.scope.resolve(path).dtype != np.float64:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import types
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from fastmnist.accel.program import MISSING, Functions, Path, Refused, Scope
 from fastmnist.accel.recognise import Counter, Plan, Rows, recognise
 from fastmnist.accel.repeat import Repetition, recognise_repetition
 from fastmnist.accel.values import Trace
+
+if TYPE_CHECKING:
+    from fastmnist.engine import Packed
 
 _TOLERANCE = 1e-9
 _PLAIN = (int, float, str, bool, type(None), range, np.generic)
@@ -56,14 +59,14 @@ class Replacement:
         self._aliases = self._alias_pattern(scope)
         self._length = len(items)
         self._start: _State | None = None
-        self._trained: list[Path] = []  # the arrays that the loop changes
+        self.trained: list[Path] = []  # the arrays that the loop changes
         self._data: list[Rows] = []
         if isinstance(self.plan, Repetition):
-            self._trained = list(self.plan.steps)
+            self.trained = list(self.plan.steps)
             self._data = [rows for pair in self.plan.matches.values() for rows in pair]
         else:
             if self.plan.training is not None:
-                self._trained = self.plan.arrays()
+                self.trained = self.plan.arrays()
             self._data = [r for r in (self.plan.images, self.plan.targets, self.plan.labels) if r is not None]
 
     def fits(self, scope: Scope, items: Items) -> bool:
@@ -90,14 +93,14 @@ class Replacement:
         """
         plan = self.plan
         arrays = {id(a): a for a in map(scope.resolve, self._arrays)}
-        for path in self._trained:
+        for path in self.trained:
             array = scope.resolve(path)
             if not array.flags.writeable:
                 raise Refused(f"{path[-1]!r} is read-only")
             if any(np.may_share_memory(array, a) for a in arrays.values() if a is not array):
                 raise Refused(f"{path[-1]!r} shares its memory with another array")
         for rows in self._data:
-            if rows.start + rows.count * (n - 1) > len(scope.resolve(rows.path)):
+            if rows.start + rows.count * (n - 1) > scope.count_rows(rows.path):
                 raise Refused("the loop goes beyond the end of the data")
         if isinstance(plan, Plan) and plan.labels is not None:
             truth = _some(scope, plan.targets, 0, n - 1)
@@ -143,8 +146,10 @@ class Replacement:
             worst = max(worst, difference)
         return worst
 
-    def execute(self, scope: Scope, first: int, last: int) -> dict[Path, Any]:
+    def execute(self, scope: Scope, first: int, last: int, packed: Packed | None = None) -> dict[Path, Any]:
         """Run iterations `first` to `last` - 1; return the places that get a new value, in-place changes done.
+
+        `packed` holds their images, where it is known already.
 
         Raises
         ------
@@ -153,7 +158,7 @@ class Replacement:
         """
         state = self._state(scope)
         try:
-            values = self._kernel(scope, first, last, state)
+            values = self._kernel(scope, first, last, state, packed)
         except (LookupError, TypeError, ValueError) as error:
             self._set_stream(scope, state.stream)
             raise Refused(str(error)) from error
@@ -168,7 +173,7 @@ class Replacement:
 
     def _state(self, scope: Scope) -> _State:
         """Return copies of all that the loop changes."""
-        where = {self._place_of(path): path for path in self._trained}
+        where = {self._place_of(path): path for path in self.trained}
         stream = None
         if self._draws():
             assert isinstance(self.plan, Plan)
@@ -197,14 +202,16 @@ class Replacement:
         else:
             stream.set_state(state)
 
-    def _kernel(self, scope: Scope, first: int, last: int, state: _State) -> dict[Path, Any]:
+    def _kernel(
+        self, scope: Scope, first: int, last: int, state: _State, packed: Packed | None = None
+    ) -> dict[Path, Any]:
         """Train the arrays of `state`, or evaluate, and return the counters as they are afterwards."""
         plan = self.plan
         if isinstance(plan, Repetition):
             matches = plan.advance(scope, state.arrays, first, last)
             scores = {counter.path: (0.0, matches.get(counter.path, 0)) for counter in plan.counters}
         else:
-            score = _train_or_evaluate(plan, scope, first, last, state.arrays)
+            score = _train_or_evaluate(plan, scope, first, last, state.arrays, packed)
             scores = {counter.path: score for counter in plan.counters}
         return {
             counter.path: _counted(counter, state.counters[counter.path], *scores[counter.path], last - first)
@@ -223,7 +230,7 @@ def _plan(trace: Trace, scope: Scope) -> Plan | Repetition:
 
 
 def _train_or_evaluate(
-    plan: Plan, scope: Scope, first: int, last: int, trained: dict[Path, NDArray[Any]]
+    plan: Plan, scope: Scope, first: int, last: int, trained: dict[Path, NDArray[Any]], packed: Packed | None
 ) -> tuple[float, int]:
     """Call the kernels; `trained` are the arrays to train, none for an evaluation."""
     from fastmnist import scripts
@@ -231,13 +238,19 @@ def _train_or_evaluate(
     held = trained or {path: scope.resolve(path) for path in plan.arrays()}
     weights = [held[layer.weights].T if layer.flipped else held[layer.weights] for layer in plan.layers]
     biases = [held[layer.biases].reshape(-1) for layer in plan.layers if layer.biases is not None] or None
-    images, targets = (_some(scope, rows, first, last) for rows in (plan.images, plan.targets))
+    images = images_of(plan, scope, first, last) if packed is None else packed
+    targets = _some(scope, plan.targets, first, last)
     activations = [layer.activation for layer in plan.layers]
     network: dict[str, Any] = {"activation": activations[:-1], "output": activations[-1]}
     if plan.training is None:
         return scripts.evaluate(images, targets, weights, biases, **network)
     stream = None if plan.stream is None else scope.resolve(plan.stream)
     return scripts.sgd_epoch(images, targets, weights, biases, **network, **plan.training, rng=stream)
+
+
+def images_of(plan: Plan, scope: Scope, first: int, last: int) -> NDArray[np.float64]:
+    """Return the images of iterations `first` to `last` - 1; bytes are numbers, not shares of 255."""
+    return _some(scope, plan.images, first, last).astype(np.float64, copy=False)
 
 
 def _counted(counter: Counter, value: Any, error: float, correct: int, n: int) -> Any:
@@ -278,7 +291,9 @@ def _fingerprint(value: Any, carried: bool) -> Any:
         return (value.shape, value.dtype, value.strides)
     if isinstance(value, _PLAIN):
         return type(value) if carried else (type(value), value)
-    if isinstance(value, list | tuple | dict):
+    if isinstance(value, dict):
+        return (type(value), tuple(value))
+    if isinstance(value, list | tuple):
         return (type(value), len(value))
     if isinstance(value, types.FunctionType):
         return (value, value.__code__, value.__defaults__)

@@ -6,6 +6,8 @@
     __fastmnist__.middle(k)                          # all but the last, by a kernel
     for i in __fastmnist__.last(k): body             # the last one
 
+and a loop around such loops tells when it begins: ``for j in __fastmnist__.outer(m, epochs)``.
+
 so that whatever the loop leaves behind is left by the program's own statements. Lines and columns stay as they were.
 """
 
@@ -31,6 +33,7 @@ class Loop:
     refused: str | None = None  # before running
     refused_line: int = 0
     inside: list[Loop] = field(default_factory=list)
+    outer: int | None = None  # the number of the loop around it
     within: tuple[str, ...] = ()  # names of the functions around it
     calls: frozenset[str] = frozenset()  # names of the program's functions that it calls, at any depth
     multiplies: bool = False  # whether it looks like a computation with matrices: others are not worth a word
@@ -39,6 +42,14 @@ class Loop:
     def line(self) -> int:
         """Its line."""
         return self.node.lineno
+
+
+@dataclass
+class Outer:
+    """A loop around others, as the program has it."""
+
+    number: int
+    node: ast.For
 
 
 def _is_product(node: ast.AST) -> bool:
@@ -115,10 +126,14 @@ class _Rewriter(ast.NodeTransformer):
         self.scopes: list[ast.AST] = []
         self.numbers: dict[tuple[int, int], Loop] = {}
         self.enclosing: list[Loop] = []
+        self.around: list[ast.For | None] = [None]
+        self.outers: dict[tuple[int, int], Outer] = {}
 
     def _scope(self, node: ast.AST) -> ast.AST:
         self.scopes.append(node)
+        self.around.append(None)
         node = self.generic_visit(node)
+        self.around.pop()
         self.scopes.pop()
         return node
 
@@ -127,10 +142,14 @@ class _Rewriter(ast.NodeTransformer):
     def visit_For(self, node: ast.For) -> ast.AST | list[ast.stmt]:
         in_class = bool(self.scopes) and isinstance(self.scopes[-1], ast.ClassDef)
         if in_class or not _calls(node):
-            return self.generic_visit(node)
+            return self._visited(node)
         at = (node.lineno, node.col_offset)
         if at not in self.numbers:  # a loop within a loop is seen twice
             loop = Loop(len(self.loops), copy.deepcopy(node), f"{self.filename}:{node.lineno}")
+            if (around := self.around[-1]) is not None:
+                position = around.lineno, around.col_offset
+                outer = self.outers.setdefault(position, Outer(len(self.outers), copy.deepcopy(around)))
+                loop.outer = outer.number
             loop.within = tuple(s.name for s in self.scopes if isinstance(s, ast.FunctionDef))
             self.loops.append(loop)
             self.numbers[at] = loop
@@ -151,7 +170,12 @@ class _Rewriter(ast.NodeTransformer):
         return replaced
 
     def _visited(self, node: ast.For) -> ast.For:
+        self.around.append(node)
         self.generic_visit(node)
+        self.around.pop()
+        outer = self.outers.get((node.lineno, node.col_offset))
+        if outer is not None:
+            node.iter = ast.copy_location(_hook("outer", ast.Constant(outer.number), node.iter), node.iter)
         return node
 
 
@@ -177,8 +201,8 @@ def _hooked(number: int, first: ast.For, last: ast.For, names: list[str]) -> lis
     return [first, *between, last]
 
 
-def rewrite(tree: ast.Module, filename: str) -> tuple[ast.Module, list[Loop]]:
-    """Return the program with hooks, and its loops; `tree` stays as it is.
+def rewrite(tree: ast.Module, filename: str) -> tuple[ast.Module, list[Loop], list[Outer]]:
+    """Return the program with hooks, its loops, and the loops around them; `tree` stays as it is.
 
     Parameters
     ----------
@@ -190,4 +214,4 @@ def rewrite(tree: ast.Module, filename: str) -> tuple[ast.Module, list[Loop]]:
     rewriter = _Rewriter(filename)
     rewritten = ast.fix_missing_locations(rewriter.visit(copy.deepcopy(tree)))
     _look_into_calls(tree, rewriter.loops)
-    return rewritten, rewriter.loops
+    return rewritten, rewriter.loops, list(rewriter.outers.values())

@@ -113,7 +113,7 @@ def _run(program: _Program, options: Options) -> int:
     sys.modules["__main__"] = module
     try:
         tree = ast.parse(program.source, program.filename)
-        rewritten, loops = rewrite(tree, program.shown)
+        rewritten, loops, outers = rewrite(tree, program.shown)
         code = compile(rewritten, program.filename, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         sys.excepthook(type(error), error.with_traceback(None), None)
@@ -121,7 +121,7 @@ def _run(program: _Program, options: Options) -> int:
     functions = Functions()
     functions.add(tree, program.filename)
     report = Report(options.verbose, options.profile)
-    hooks = Hooks(loops, functions, _ON_REQUEST if options.verify else _ALWAYS, report.say)
+    hooks = Hooks(loops, outers, functions, _ON_REQUEST if options.verify else _ALWAYS, report.say)
     if options.explain:
         report.explain(loops)
     setattr(builtins, HOOKS, hooks)
