@@ -3,21 +3,26 @@
 import ast
 import contextlib
 import io
+import linecache
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
+import textwrap
 import types
 from pathlib import Path
 
 import numpy as np
 import pytest
+from accel_authors import AUTHORS, DIGITS, REFUSED
 from accel_scripts import BIASED, CLASS, COLUMNS, DATA, DEEP, DROPOUT, MINI_BATCH, PER_SAMPLE, REPEATED, TANH, changed
 
+from fastmnist.accel import install
 from fastmnist.accel.hooks import Hooks
-from fastmnist.accel.program import Functions
-from fastmnist.accel.rewrite import HOOKS, rewrite
+from fastmnist.accel.rewrite import HOOKS
+from fastmnist.engine import pack
 
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
 
@@ -28,13 +33,10 @@ def execute(program, replaced, verify=2):
     names = {"__name__": "__main__", "__annotations__": {}}
     hooks = None
     if replaced:
-        tree_, loops, outers = rewrite(tree, "program.py")
-        functions = Functions()
-        functions.add(tree, "program.py")
         names["__builtins__"] = {**vars(__import__("builtins"))}
-        hooks = Hooks(loops, outers, functions, verify, lambda level, text: None)
+        hooks = Hooks(verify, lambda level, text: None)
         names["__builtins__"][HOOKS] = hooks
-        tree = tree_
+        tree = hooks.rewrite(tree, "program.py", "program.py")
     out = io.StringIO()
     with contextlib.redirect_stdout(out), np.errstate(all="ignore"):
         exec(compile(tree, "program.py", "exec"), names)
@@ -73,7 +75,9 @@ def assert_same_value(ours, theirs, exact):
 
 def run_both(program, exact=False, verify=2):
     """Run a program both ways, compare, and return the lines of the replaced loops and the records."""
+    random.seed(0)
     out, names, state, _ = execute(program, replaced=False)
+    random.seed(0)
     our_out, our_names, our_state, records = execute(program, replaced=True, verify=verify)
     if exact:
         assert our_out == out
@@ -147,6 +151,38 @@ STYLES = {
         2,
     ),
     "mean error, no count": (changed(PER_SAMPLE, (COUNT, ""), ("np.sum((layer_2 -", "np.mean((layer_2 -")), 2),
+    "counting the wrong ones too": (
+        changed(
+            PER_SAMPLE,
+            (
+                COUNT,
+                "        if np.argmax(layer_2) != np.argmax(labels[i]):\n            wrong += 1\n"
+                "        else:\n            correct_cnt += 1\n",
+            ),
+            ("error, correct_cnt = (0.0, 0)", "error, correct_cnt, wrong = (0.0, 0, 0)"),
+        ),
+        2,
+    ),
+    "deltas set to zero": (
+        changed(PER_SAMPLE, (DELTAS, DELTAS + "        layer_1_delta[layer_1 <= 0] = 0\n")),
+        2,
+    ),
+    "binomial masks that keep most": (
+        changed(
+            DROPOUT, ("randint(2, size=layer_1.shape)", "binomial(1, 0.8, layer_1.shape)"), ("_mask * 2", "_mask / 0.8"),
+            ("layer_1_delta *= dropout_mask", "layer_1_delta *= dropout_mask / 0.8"),
+        ),
+        2,
+    ),
+    "scaled in the loop": (changed(PER_SAMPLE, ("images[i:i+1]", "images[i:i+1] * 0.5")), 2),
+    "labels as bytes": (
+        changed(
+            PER_SAMPLE,
+            ("np.argmax(labels[i:i+1])", "int(digits[i])"),
+            ("alpha,", "digits = np.argmax(labels, axis=1).astype(np.uint8)\nalpha,"),
+        ),
+        2,
+    ),
     "no error either": (changed(PER_SAMPLE, (COUNT, ""), (ERROR, "")), 2),
     "a count of steps": (changed(PER_SAMPLE, (COUNT, COUNT + "        correct_cnt += 1\n")), 2),
     "a helper for the forward pass": (
@@ -339,6 +375,69 @@ NEAR_MISSES = {
     ),
     "the number of the sample": (changed(PER_SAMPLE, ("error +=", "error += i *")), None),
     "a softmax over the whole batch": (changed(TANH, ("np.sum(temp, axis=1, keepdims=True)", "np.sum(temp)")), None),
+    "one iterator used twice": (
+        changed(
+            PER_SAMPLE,
+            ("for i in range(len(images)):\n        layer_0 = images[i:i+1]", "rows = iter(images)\n    for i, (layer_0, _) in enumerate(zip(rows, rows)):\n        layer_0 = layer_0[None]"),
+        ),
+        "used twice",
+    ),
+    "an iterator that has begun": (
+        changed(
+            PER_SAMPLE,
+            ("for i in range(len(images)):\n        layer_0 = images[i:i+1]", "rows = iter(images)\n    next(rows)\n    for i, layer_0 in enumerate(rows):\n        layer_0 = layer_0[None]"),
+        ),
+        "iterator",
+    ),
+    "batches drawn at random": (
+        changed(PER_SAMPLE, ("layer_0 = images[i:i+1]", "layer_0 = images[np.random.randint(0, 60, 1)]")),
+        "random integers",
+    ),
+    "an order that is shuffled midway": (
+        changed(
+            PER_SAMPLE,
+            ("images[i:i+1]", "images[order[i:i+1]]"),
+            (LOWER, LOWER + "        order[:] = order[::-1]\n"),
+            ("alpha,", "order = np.arange(60)\nalpha,"),
+        ),
+        None,
+    ),
+    "labels of another order": (
+        changed(
+            PER_SAMPLE,
+            ("layer_0 = images[i:i+1]", "layer_0 = images[order[i:i+1]]"),
+            ("alpha,", "order = np.random.permutation(60)\nalpha,"),
+            ("labels[i:i+1]))\n        layer_2_delta", "labels[order[i:i+1]]))\n        layer_2_delta"),
+        ),
+        "not",
+    ),
+    "a vector with a two in it": (
+        changed(
+            PER_SAMPLE,
+            ("layer_0 = images[i:i+1]\n", "layer_0 = images[i:i+1]\n        hot = np.zeros((1, 4))\n        hot[0, digits[i]] = 2\n"),
+            ("layer_2 - labels[i:i+1]\n", "layer_2 - hot\n"),
+            ("alpha,", "digits = np.argmax(labels, axis=1)\nalpha,"),
+        ),
+        "a part of an array",
+    ),
+    "bytes that wrap": (
+        changed(
+            PER_SAMPLE, ("layer_0 = images[i:i+1]", "layer_0 = (images[i:i+1] + 100) / 1000"), ("alpha,", "images = (images * 250).astype(np.uint8)\nalpha,")
+        ),
+        "uint8",
+    ),
+    "truths that do not add up": (
+        changed(PER_SAMPLE, (COUNT, COUNT + "        correct_cnt += int((np.argmax(layer_2) == 1) + (np.argmax(layer_2) == 1))\n")),
+        None,
+    ),
+    "every pixel of a square image": (
+        changed(
+            PER_SAMPLE,
+            ("layer_0 = images[i:i+1]", "layer_0 = squares[i].T.reshape(1, 16)"),
+            ("weights_0_1 = 0.2 * np.random.random((20,", "squares = images[:, :16].reshape(60, 4, 4)\nweights_0_1 = 0.2 * np.random.random((16,"),
+        ),
+        None,
+    ),
     "a dot of another kind": (
         changed(
             PER_SAMPLE,
@@ -361,6 +460,21 @@ def test_near_misses_run_as_written(miss):
         assert any(reason in (r.loop.refused or r.refusal) for r in records), [r.refusal for r in records]
 
 
+@pytest.mark.parametrize("author", AUTHORS)
+def test_programs_of_other_authors(author):
+    program, loops = AUTHORS[author]
+    replaced, records = run_both(DIGITS + program)
+    assert len(replaced) == loops, [(r.loop.line, r.refusal, r.refusal_line) for r in records if r.refusal]
+
+
+@pytest.mark.parametrize("author", REFUSED)
+def test_programs_of_other_authors_that_run_as_written(author):
+    program, reason = REFUSED[author]
+    replaced, records = run_both(DIGITS + program, exact=True)
+    assert not replaced
+    assert any(reason in (r.loop.refused or r.refusal) for r in records)
+
+
 def test_a_changed_helper_is_noticed():
     program = changed(
         PER_SAMPLE, ("    error, correct_cnt", "    if j == 1: relu = lambda x: np.tanh(x)\n    error, correct_cnt")
@@ -379,6 +493,43 @@ def test_a_patched_numpy_is_noticed():
     )
     replaced, _ = run_both(program)
     assert [r.entries for r in replaced] == [3, 3]
+
+
+def test_an_epoch_in_each_iteration_is_refused_before_its_expressions_grow():
+    _, records = run_both(DIGITS + AUTHORS["tanh, softmax, square of the batch size, every epoch"][0])
+    assert any("more than one step" in r.refusal for r in records)
+
+
+BETWEEN = {
+    "in place": "    images *= 0.9\n",
+    "through a view": "    view[:] = view * 0.9\n",
+    "by a function of the program": "    fade()\n",
+    "by an argument": "    np.multiply(images, 0.9, images)\n",
+    "by a keyword": "    np.multiply(images, 0.9, out=images)\n",
+    "by what was print": "    print(j)\n",
+    "by a method": "    images.sort(axis=1)\n",
+    "by another thread": "    job = threading.Thread(target=fade); job.start(); job.join()\n",
+}
+
+
+@pytest.mark.parametrize("how", BETWEEN)
+def test_images_that_change_between_passes(how):
+    program = changed(
+        PER_SAMPLE,
+        ("alpha,", "import threading\nview = images[:]\ndef fade(*_):\n    view[:] *= 0.9\nif " + repr(how == "by what was print") + ": print = fade\nalpha,"),
+        ("    test_error = 0.0", BETWEEN[how] + "    test_error = 0.0"),
+        ("print(j, error", "results = (results if j else []) + [(error, correct_cnt)] #"),
+        ("(0.05, 3, 7)", "(0.05, 5, 7)"),
+    )
+    replaced, _ = run_both(program)
+    assert [r.entries for r in replaced] == [5, 5]
+
+
+def test_images_stay_packed_where_nothing_changes_them(monkeypatch):
+    packed = []
+    monkeypatch.setattr("fastmnist.engine.pack", lambda images: packed.append(len(images)) or pack(images))
+    run_both(changed(PER_SAMPLE, ("(0.05, 3, 7)", "(0.05, 6, 7)")))
+    assert packed == [59, 29]
 
 
 def test_verification_catches_a_wrong_plan(monkeypatch):
@@ -541,3 +692,64 @@ def test_the_original_program(mnist, script):
     ours = run("-m", "fastmnist", "run", script(text), env=os.environ | {"FASTMNIST_MNIST": "mnist.npz"})
     assert "2 loops accelerated" in ours.stderr
     assert_same_numbers(ours.stdout, plain.stdout)
+
+
+HEAD, _, LOOPS = PER_SAMPLE.partition("for j in")
+TRAINING = HEAD + "def train(weights_0_1, weights_1_2):\n" + textwrap.indent("for j in" + LOOPS, "    ")
+
+
+def test_loops_of_imported_modules_are_replaced(script):
+    script(TRAINING, "training.py")
+    main = "import training\ntraining.train(training.weights_0_1, training.weights_1_2)\n"
+    plain, ours = run(script(main)), run("-m", "fastmnist", "run", "-v", "script.py")
+    assert plain.returncode == 0, plain.stderr
+    assert_same_numbers(ours.stdout, plain.stdout)
+    assert "2 loops accelerated" in ours.stderr
+    installed = "from fastmnist.accel.install import install, uninstall\ninstall(verbose=1)\n" + main
+    result = run(script(installed + "uninstall()\n" + main.splitlines()[1] + "\n"))
+    twice = run(script(main + main.splitlines()[1] + "\n"))
+    assert_same_numbers(result.stdout, twice.stdout)
+    assert result.stderr.count("accelerated: SGD") == 1
+    assert "training.py:" in result.stderr
+
+
+def test_a_module_that_does_not_compile_is_reported_as_by_python(script):
+    script("import numpy\nx = = 1\n", "training.py")
+    path = script("import training\n")
+    assert run("-m", "fastmnist", "run", path).stderr == run(path).stderr
+
+
+class Shell:
+    """As much of IPython's shell as runs cells."""
+
+    def __init__(self):
+        self.ast_transformers, self.names, self.n = [], {"__name__": "__main__"}, 0
+
+    def run_cell(self, cell):
+        self.n += 1
+        name = f"<cell {self.n}>"
+        linecache.cache[name] = (len(cell), None, cell.splitlines(keepends=True), name)
+        tree = ast.parse(cell)
+        for transformer in self.ast_transformers:
+            tree = transformer.visit(tree)
+        with np.errstate(all="ignore"):
+            exec(compile(tree, name, "exec"), self.names)
+
+
+def test_cells_of_a_notebook(capsys, monkeypatch):
+    monkeypatch.setattr("builtins." + HOOKS, None, raising=False)
+    cells = re.split(r"(?=^relu = )|(?=^for j)", PER_SAMPLE, flags=re.MULTILINE)
+    outputs = []
+    for loaded in (False, True):
+        shell = Shell()
+        if loaded:
+            install.load_ipython_extension(shell)
+        for cell in cells:
+            shell.run_cell(cell)
+        outputs.append(capsys.readouterr())
+    install.unload_ipython_extension(shell)
+    assert not shell.ast_transformers
+    assert_same_numbers(outputs[1].out, outputs[0].out)
+    assert outputs[1].err.count("accelerated: ") == 2
+    shell.run_cell(cells[-1])
+    assert not capsys.readouterr().err

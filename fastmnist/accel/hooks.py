@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastmnist.accel.packings import Packings
 from fastmnist.accel.program import Functions, Path, Refused, Scope
-from fastmnist.accel.rewrite import Loop, Outer
+from fastmnist.accel.rewrite import Loop, rewrite
 
 if TYPE_CHECKING:
     from fastmnist.accel.iterables import Items
@@ -23,6 +23,8 @@ _SHORTEST = 6
 _GIVE_UP = 3
 # Seconds of verification after which no further iteration is begun.
 _SLOW = 0.2
+# Iterations that are run both ways before a loop is replaced: they give the time per iteration, too.
+ALWAYS, ON_REQUEST = 2, 20
 
 
 @dataclass
@@ -72,41 +74,48 @@ class _Run:
 class Hooks:
     """The object behind ``__fastmnist__``.
 
+    Attributes
+    ----------
+    records : list of Record
+        What has become of each loop.
+    active : bool
+        Whether loops are replaced; else they all run as written.
+    verify, say
+        As given.
+
     Parameters
     ----------
-    loops : list of Loop
-        As `rewrite` numbered them.
-    outers : list of Outer
-        The loops around them.
-    functions : Functions
-        Finds the source of the program's functions.
     verify : int
         Iterations that are run both ways when a loop is first replaced.
     say : callable
         Takes the lines of a verbose report: level, text.
     """
 
-    def __init__(
-        self,
-        loops: list[Loop],
-        outers: list[Outer],
-        functions: Functions,
-        verify: int,
-        say: Callable[[int, str], None],
-    ) -> None:
-        self.records = [Record(loop) for loop in loops]
-        self._packings = Packings(loops, outers)
-        self._functions = functions
-        self._verify = verify
-        self._say = say
+    def __init__(self, verify: int, say: Callable[[int, str], None]) -> None:
+        self.records: list[Record] = []
+        self.active = True
+        self._packings = Packings()
+        self._functions = Functions()
+        self._n_outers = 0
+        self.verify = verify
+        self.say = say
         self._runs: dict[tuple[int, int], _Run] = {}
         self._known: dict[int, Replacement] = {}
         self._as_written: set[int] = set()  # loops within iterations that are timed and compared
 
+    def rewrite(self, tree: ast.Module, filename: str, shown: str) -> ast.Module:
+        """Return a source's tree with calls of these hooks; `shown` is its name in reports."""
+        rewritten, loops, outers = rewrite(tree, shown, len(self.records), self._n_outers)
+        self.records += map(Record, loops)
+        self._n_outers += len(outers)
+        self._packings.add(loops, outers)
+        self._functions.add(tree, filename)
+        return rewritten
+
     def first(self, number: int, items: Any) -> Any:
         """Return what the program's own loop is to run before the kernel: everything, if it is to do it all."""
         record = self.records[number]
-        if number in self._as_written:
+        if number in self._as_written or not self.active:
             return items
         run = self._begin(record, items, sys._getframe(1))
         if run is None:
@@ -168,7 +177,7 @@ class Hooks:
         record.entries += 1
         record.iterations += n - 1 - run.head
         record.description = replacement.plan.describe()
-        self._say(1 if record.entries == 1 else 2, f"{record.loop.where}: accelerated: {record.description}")
+        self.say(1 if record.entries == 1 else 2, f"{record.loop.where}: accelerated: {record.description}")
 
     def outer(self, number: int, items: Any) -> Any:
         """Note that a loop around others begins."""
@@ -205,7 +214,7 @@ class Hooks:
             known = Replacement(node, scope, self._functions, items)
             self._known[number] = known
         known.check(scope, len(items))
-        head = 0 if known.verified else min(self._verify, len(items) - 2)
+        head = 0 if known.verified else min(self.verify, len(items) - 2)
         if head:
             known.remember(scope)
         return _Run(record, items, head, known)
@@ -226,7 +235,7 @@ class Hooks:
         record.refused_entries += 1
         record.refusal, record.refusal_line = reason, line or record.loop.line
         level = 1 if record.refused_entries == 1 and record.loop.multiplies else 2
-        self._say(level, f"{record.loop.where}: runs as written: {reason} (line {record.refusal_line})")
+        self.say(level, f"{record.loop.where}: runs as written: {reason} (line {record.refusal_line})")
 
 
 def _scope(frame: FrameType, items: Items) -> Scope:

@@ -28,22 +28,21 @@ class _Held:
 
 
 class Packings:
-    """What is packed, by loop.
+    """What is packed, by loop."""
 
-    Parameters
-    ----------
-    loops : list of Loop
-        The program's.
-    outers : list of Outer
-        The loops around them.
-    """
-
-    def __init__(self, loops: Sequence[Loop], outers: Sequence[Outer]) -> None:
-        self._loops = loops
-        self._outers = outers
+    def __init__(self) -> None:
+        self._hooked: dict[int, set[tuple[int, int]]] = {}
+        self._outers: list[Outer] = []
         self._running: dict[int, object] = {}
         self._between: dict[int, Between] = {}
         self._held: dict[int, _Held] = {}
+
+    def add(self, loops: Sequence[Loop], outers: Sequence[Outer]) -> None:
+        """Take loops, and the loops around them."""
+        self._outers += outers
+        for loop in loops:
+            if loop.outer is not None and loop.refused is None:
+                self._hooked.setdefault(loop.outer, set()).add((loop.node.lineno, loop.node.col_offset))
 
     def begin(self, outer: int, items: Any) -> None:
         """Note that a loop around others begins; only a range runs no code of the program's between its items."""
@@ -90,6 +89,5 @@ class Packings:
         from fastmnist.accel.quiet import look_between
 
         if outer not in self._between:
-            hooked = {(o.node.lineno, o.node.col_offset) for o in self._loops if o.outer == outer and o.refused is None}
-            self._between[outer] = look_between(self._outers[outer].node, hooked)
+            self._between[outer] = look_between(self._outers[outer].node, self._hooked[outer])
         return self._between[outer].holds(scope)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import linecache
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -127,18 +128,28 @@ class Functions:
 
     def __init__(self) -> None:
         self._at: dict[tuple[str, int, str], list[ast.FunctionDef | ast.Lambda]] = {}
+        self._files: set[str] = set()
 
     def add(self, tree: ast.Module, filename: str) -> None:
         """Note every function of a source file."""
+        self._files.add(filename)
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and not node.decorator_list:
                 self._at.setdefault((filename, node.lineno, node.name), []).append(node)
             elif isinstance(node, ast.Lambda):
                 self._at.setdefault((filename, node.lineno, "<lambda>"), []).append(node)
 
+    def _add_cell(self, filename: str) -> None:
+        """Note the functions of a notebook's cell, whose lines are kept where tracebacks look for them."""
+        entry = linecache.cache.get(filename, ())
+        if len(entry) == 4 and entry[1] is None:  # no file: it cannot differ from what was compiled
+            self.add(ast.parse("".join(entry[2])), filename)
+
     def source(self, function: types.FunctionType) -> ast.FunctionDef | ast.Lambda | None:
         """Return the one tree that `function` was made of."""
         code = function.__code__
+        if code.co_filename not in self._files:
+            self._add_cell(code.co_filename)
         found = self._at.get((code.co_filename, code.co_firstlineno, code.co_name), [])
         if len(found) > 1:  # lambdas on one line
             begin = next((p[2] for p in code.co_positions() if p[0] is not None and p[2] is not None), -1)

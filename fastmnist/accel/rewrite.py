@@ -120,8 +120,10 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 class _Rewriter(ast.NodeTransformer):
-    def __init__(self, filename: str) -> None:
+    def __init__(self, filename: str, n_loops: int, n_outers: int) -> None:
         self.filename = filename
+        self.n_loops = n_loops
+        self.n_outers = n_outers
         self.loops: list[Loop] = []
         self.scopes: list[ast.AST] = []
         self.numbers: dict[tuple[int, int], Loop] = {}
@@ -145,10 +147,10 @@ class _Rewriter(ast.NodeTransformer):
             return self._visited(node)
         at = (node.lineno, node.col_offset)
         if at not in self.numbers:  # a loop within a loop is seen twice
-            loop = Loop(len(self.loops), copy.deepcopy(node), f"{self.filename}:{node.lineno}")
+            loop = Loop(self.n_loops + len(self.loops), copy.deepcopy(node), f"{self.filename}:{node.lineno}")
             if (around := self.around[-1]) is not None:
                 position = around.lineno, around.col_offset
-                outer = self.outers.setdefault(position, Outer(len(self.outers), copy.deepcopy(around)))
+                outer = self.outers.setdefault(position, Outer(self.n_outers + len(self.outers), copy.deepcopy(around)))
                 loop.outer = outer.number
             loop.within = tuple(s.name for s in self.scopes if isinstance(s, ast.FunctionDef))
             self.loops.append(loop)
@@ -201,7 +203,9 @@ def _hooked(number: int, first: ast.For, last: ast.For, names: list[str]) -> lis
     return [first, *between, last]
 
 
-def rewrite(tree: ast.Module, filename: str) -> tuple[ast.Module, list[Loop], list[Outer]]:
+def rewrite(
+    tree: ast.Module, filename: str, n_loops: int = 0, n_outers: int = 0
+) -> tuple[ast.Module, list[Loop], list[Outer]]:
     """Return the program with hooks, its loops, and the loops around them; `tree` stays as it is.
 
     Parameters
@@ -210,8 +214,10 @@ def rewrite(tree: ast.Module, filename: str) -> tuple[ast.Module, list[Loop], li
         The program.
     filename : str
         What to call it.
+    n_loops, n_outers : int, default 0
+        How many there are already, in sources that were rewritten before.
     """
-    rewriter = _Rewriter(filename)
+    rewriter = _Rewriter(filename, n_loops, n_outers)
     rewritten = ast.fix_missing_locations(rewriter.visit(copy.deepcopy(tree)))
     _look_into_calls(tree, rewriter.loops)
     return rewritten, rewriter.loops, list(rewriter.outers.values())

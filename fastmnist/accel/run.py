@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from fastmnist.accel import keras_names
-from fastmnist.accel.hooks import Hooks
-from fastmnist.accel.program import Functions
+from fastmnist.accel.hooks import ALWAYS, ON_REQUEST, Hooks
+from fastmnist.accel.install import install_hooks
 from fastmnist.accel.report import Report
-from fastmnist.accel.rewrite import HOOKS, rewrite
 
 
 @dataclass(frozen=True)
@@ -37,10 +36,6 @@ class _Program:
     filename: str
     shown: str  # in reports
     names: dict[str, Any]
-
-
-# Iterations that are run both ways before a loop is replaced: they give the time per iteration, too.
-_ALWAYS, _ON_REQUEST = 2, 20
 
 
 def run_script(path: str, arguments: list[str], options: Options) -> int:
@@ -113,18 +108,15 @@ def _run(program: _Program, options: Options) -> int:
     sys.modules["__main__"] = module
     try:
         tree = ast.parse(program.source, program.filename)
-        rewritten, loops, outers = rewrite(tree, program.shown)
-        code = compile(rewritten, program.filename, "exec", dont_inherit=True)
+        report = Report(options.verbose, options.profile)
+        hooks = Hooks(ON_REQUEST if options.verify else ALWAYS, report.say)
+        code = compile(hooks.rewrite(tree, program.filename, program.shown), program.filename, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         sys.excepthook(type(error), error.with_traceback(None), None)
         return 1
-    functions = Functions()
-    functions.add(tree, program.filename)
-    report = Report(options.verbose, options.profile)
-    hooks = Hooks(loops, outers, functions, _ON_REQUEST if options.verify else _ALWAYS, report.say)
     if options.explain:
-        report.explain(loops)
-    setattr(builtins, HOOKS, hooks)
+        report.explain([record.loop for record in hooks.records])
+    install_hooks(hooks, sys.path[0])
     keras_names.install()
     status = 0
     try:
