@@ -41,8 +41,10 @@ class Report:
                 words = f"runs as written: {loop.refused} (line {loop.refused_line})"
             _print(f"{loop.where}: {words}")
 
-    def finish(self, records: Sequence[Record], verify: bool) -> list[str]:
+    def finish(self, records: Sequence[Record], models: Sequence[str], verify: bool) -> list[str]:
         """Print the summary; return a line for each loop that was worth replacing and was not."""
+        for line in models:
+            _print(line)
         done = [r for r in records if r.entries]
         refused = [
             f"{r.loop.where}: runs as written: {r.refusal or r.loop.refused} "

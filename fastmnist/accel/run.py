@@ -117,12 +117,12 @@ def _run(program: _Program, options: Options) -> int:
     if options.explain:
         report.explain([record.loop for record in hooks.records])
     install_hooks(hooks, sys.path[0])
-    keras_names.install()
+    keras_names.install(options.verbose, options.strict)
     status = 0
     try:
         exec(code, names)
     except SystemExit:
-        report.finish(hooks.records, options.verify)
+        report.finish(hooks.records, keras_names.reports(), options.verify)
         raise
     except KeyboardInterrupt as error:
         _show(error, program.filename)
@@ -130,7 +130,7 @@ def _run(program: _Program, options: Options) -> int:
     except BaseException as error:
         _show(error, program.filename)
         status = 1
-    refused = report.finish(hooks.records, options.verify)
+    refused = report.finish(hooks.records, keras_names.reports(), options.verify)
     if options.strict and refused and status == 0:
         for line in refused:
             print(f"[fastmnist] --strict: {line}", file=sys.stderr)
