@@ -661,13 +661,52 @@ def test_run_serves_mnist_without_keras(script, tmp_path, name):
     assert result.stdout == f"{x_train.shape} {x_train.sum()} {y_train[:5]}\n", result.stderr
 
 
-def test_run_leaves_the_rest_of_keras_to_keras(script):
-    pytest.importorskip("fastmnist")
-    if run("-c", "import keras").returncode == 0:
-        pytest.skip("Keras is installed")
-    result = run("-m", "fastmnist", "run", script("from keras.models import Sequential\n"))
+KERAS = """\
+print("loading")
+class Model:
+    name = "model"
+    def compile(self, optimizer):
+        self.optimizer = optimizer
+class Sequential(Model):
+    pass
+"""
+SEQUENTIAL = """\
+import fastmnist
+from keras.datasets import mnist
+print("not yet")
+from keras.models import Sequential
+class Accelerate:
+    def __call__(self, model, strict, verbose):
+        print("accelerated", type(model).__name__, strict, verbose)
+    def report(self, model):
+        return ["fit: here"]
+fastmnist.accelerate = Accelerate()
+model = Sequential()
+model.compile(optimizer="sgd")
+print(model.optimizer)
+"""
+
+
+def test_run_accelerates_models_of_keras(script):
+    Path("keras").mkdir()
+    script(KERAS, "keras/__init__.py")
+    script("from keras import Sequential\n", "keras/models.py")
+    result = run("-m", "fastmnist", "run", "-v", script(SEQUENTIAL))
+    assert result.stdout == "not yet\nloading\naccelerated Sequential False 1\nsgd\n", result.stderr
+    assert result.stderr == "[fastmnist] model: fit: here\n"
+
+
+def test_run_puts_fastmnist_in_the_place_of_keras(script):
+    script("raise ModuleNotFoundError('no backend')\n", "keras.py")
+    text = "from keras.datasets import mnist\nimport fastmnist.keras\nfrom keras.models import Sequential\nimport keras\n"
+    text += "print(keras is fastmnist.keras, Sequential is keras.Sequential)\n"
+    pytest.importorskip("fastmnist.keras")
+    result = run("-m", "fastmnist", "run", script(text))
+    assert result.stdout == "True True\n", result.stderr
+    assert result.stderr == "[fastmnist] Keras cannot be imported here (no backend): fastmnist.keras takes its place\n"
+    result = run("-m", "fastmnist", "run", script("from keras.applications import VGG16\n"))
     assert result.returncode == 1
-    assert "keras.models needs Keras, which cannot be imported here" in result.stderr
+    assert "keras.applications needs Keras, which cannot be imported here" in result.stderr
 
 
 @pytest.mark.slow

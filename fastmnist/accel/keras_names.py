@@ -94,7 +94,7 @@ class _Finder:
         except ImportError as error:
             _remove_modules()
             self.mode = _OURS
-            print(f"[fastmnist] Keras cannot be imported here ({error}): fastmnist.keras serves {wanted}", file=sys.stderr)
+            print(f"[fastmnist] Keras cannot be imported here ({error}): fastmnist.keras takes its place", file=sys.stderr)
         else:
             self.accelerate(keras)
 
