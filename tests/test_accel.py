@@ -16,8 +16,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from accel_authors import AUTHORS, DIGITS, REFUSED
-from accel_scripts import BIASED, CLASS, COLUMNS, DATA, DEEP, DROPOUT, MINI_BATCH, PER_SAMPLE, REPEATED, TANH, changed
+from accel_scripts import (
+    AUTHORS,
+    BIASED,
+    CLASS,
+    COLUMNS,
+    DATA,
+    DEEP,
+    DIGITS,
+    DROPOUT,
+    MINI_BATCH,
+    PER_SAMPLE,
+    REFUSED,
+    REPEATED,
+    TANH,
+    changed,
+)
 
 from fastmnist.accel import install
 from fastmnist.accel.hooks import Hooks
@@ -169,7 +183,9 @@ STYLES = {
     ),
     "binomial masks that keep most": (
         changed(
-            DROPOUT, ("randint(2, size=layer_1.shape)", "binomial(1, 0.8, layer_1.shape)"), ("_mask * 2", "_mask / 0.8"),
+            DROPOUT,
+            ("randint(2, size=layer_1.shape)", "binomial(1, 0.8, layer_1.shape)"),
+            ("_mask * 2", "_mask / 0.8"),
             ("layer_1_delta *= dropout_mask", "layer_1_delta *= dropout_mask / 0.8"),
         ),
         2,
@@ -378,14 +394,20 @@ NEAR_MISSES = {
     "one iterator used twice": (
         changed(
             PER_SAMPLE,
-            ("for i in range(len(images)):\n        layer_0 = images[i:i+1]", "rows = iter(images)\n    for i, (layer_0, _) in enumerate(zip(rows, rows)):\n        layer_0 = layer_0[None]"),
+            (
+                "for i in range(len(images)):\n        layer_0 = images[i:i+1]",
+                "rows = iter(images)\n    for i, (layer_0, _) in enumerate(zip(rows, rows)):\n        layer_0 = layer_0[None]",
+            ),
         ),
         "used twice",
     ),
     "an iterator that has begun": (
         changed(
             PER_SAMPLE,
-            ("for i in range(len(images)):\n        layer_0 = images[i:i+1]", "rows = iter(images)\n    next(rows)\n    for i, layer_0 in enumerate(rows):\n        layer_0 = layer_0[None]"),
+            (
+                "for i in range(len(images)):\n        layer_0 = images[i:i+1]",
+                "rows = iter(images)\n    next(rows)\n    for i, layer_0 in enumerate(rows):\n        layer_0 = layer_0[None]",
+            ),
         ),
         "iterator",
     ),
@@ -414,7 +436,10 @@ NEAR_MISSES = {
     "a vector with a two in it": (
         changed(
             PER_SAMPLE,
-            ("layer_0 = images[i:i+1]\n", "layer_0 = images[i:i+1]\n        hot = np.zeros((1, 4))\n        hot[0, digits[i]] = 2\n"),
+            (
+                "layer_0 = images[i:i+1]\n",
+                "layer_0 = images[i:i+1]\n        hot = np.zeros((1, 4))\n        hot[0, digits[i]] = 2\n",
+            ),
             ("layer_2 - labels[i:i+1]\n", "layer_2 - hot\n"),
             ("alpha,", "digits = np.argmax(labels, axis=1)\nalpha,"),
         ),
@@ -422,19 +447,27 @@ NEAR_MISSES = {
     ),
     "bytes that wrap": (
         changed(
-            PER_SAMPLE, ("layer_0 = images[i:i+1]", "layer_0 = (images[i:i+1] + 100) / 1000"), ("alpha,", "images = (images * 250).astype(np.uint8)\nalpha,")
+            PER_SAMPLE,
+            ("layer_0 = images[i:i+1]", "layer_0 = (images[i:i+1] + 100) / 1000"),
+            ("alpha,", "images = (images * 250).astype(np.uint8)\nalpha,"),
         ),
         "uint8",
     ),
     "truths that do not add up": (
-        changed(PER_SAMPLE, (COUNT, COUNT + "        correct_cnt += int((np.argmax(layer_2) == 1) + (np.argmax(layer_2) == 1))\n")),
+        changed(
+            PER_SAMPLE,
+            (COUNT, COUNT + "        correct_cnt += int((np.argmax(layer_2) == 1) + (np.argmax(layer_2) == 1))\n"),
+        ),
         None,
     ),
     "every pixel of a square image": (
         changed(
             PER_SAMPLE,
             ("layer_0 = images[i:i+1]", "layer_0 = squares[i].T.reshape(1, 16)"),
-            ("weights_0_1 = 0.2 * np.random.random((20,", "squares = images[:, :16].reshape(60, 4, 4)\nweights_0_1 = 0.2 * np.random.random((16,"),
+            (
+                "weights_0_1 = 0.2 * np.random.random((20,",
+                "squares = images[:, :16].reshape(60, 4, 4)\nweights_0_1 = 0.2 * np.random.random((16,",
+            ),
         ),
         None,
     ),
@@ -516,7 +549,12 @@ BETWEEN = {
 def test_images_that_change_between_passes(how):
     program = changed(
         PER_SAMPLE,
-        ("alpha,", "import threading\nview = images[:]\ndef fade(*_):\n    view[:] *= 0.9\nif " + repr(how == "by what was print") + ": print = fade\nalpha,"),
+        (
+            "alpha,",
+            "import threading\nview = images[:]\ndef fade(*_):\n    view[:] *= 0.9\nif "
+            + repr(how == "by what was print")
+            + ": print = fade\nalpha,",
+        ),
         ("    test_error = 0.0", BETWEEN[how] + "    test_error = 0.0"),
         ("print(j, error", "results = (results if j else []) + [(error, correct_cnt)] #"),
         ("(0.05, 3, 7)", "(0.05, 5, 7)"),
@@ -698,7 +736,9 @@ def test_run_accelerates_models_of_keras(script):
 
 def test_run_puts_fastmnist_in_the_place_of_keras(script):
     script("raise ModuleNotFoundError('no backend')\n", "keras.py")
-    text = "from keras.datasets import mnist\nimport fastmnist.keras\nfrom keras.models import Sequential\nimport keras\n"
+    text = (
+        "from keras.datasets import mnist\nimport fastmnist.keras\nfrom keras.models import Sequential\nimport keras\n"
+    )
     text += "print(keras is fastmnist.keras, Sequential is keras.Sequential)\n"
     pytest.importorskip("fastmnist.keras")
     result = run("-m", "fastmnist", "run", script(text))

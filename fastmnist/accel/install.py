@@ -45,6 +45,9 @@ class _Finder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
+        top = self._folder / name.partition(".")[0]
+        if not (top.is_dir() or top.with_suffix(".py").is_file()):  # most imports are of libraries
+            return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is None or type(spec.loader) is not importlib.machinery.SourceFileLoader:
             return None

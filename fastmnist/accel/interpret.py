@@ -394,7 +394,7 @@ class Interpreter:
         raise Refused(f"a loop over a {type(value.now).__name__}")
 
     def node(self, value: Value, of_images: bool = False) -> Node:
-        """Return the expression of a number or an array; of images as they are, only where they are not computed with."""
+        """Return the expression of a number or an array; of images only `of_images`, where nothing is computed."""
         if np.ndim(value.now) > 2 and not of_images:
             raise Refused(f"an array of {np.ndim(value.now)} dimensions")
         if value.base is not None and value.base.version != value.seen:

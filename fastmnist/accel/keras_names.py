@@ -1,8 +1,8 @@
 """Keras's names in ``fastmnist run``: served as cheaply as the program allows.
 
-A program that loads MNIST and uses nothing else of Keras gets the data from our own loader, and does not wait for Keras.
-As soon as it touches anything else, Keras itself is imported, and its models ask `fastmnist.accelerate` first; where
-Keras or its backend is missing, `fastmnist.keras` takes its place.
+A program that loads MNIST and uses nothing else of Keras gets the data from our own loader, and need not wait for
+Keras. As soon as it touches anything else, Keras itself is imported, and its models ask `fastmnist.accelerate` first;
+where Keras or its backend is missing, `fastmnist.keras` takes its place.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class _Finder:
         except ImportError as error:
             _remove_modules()
             self.mode = _OURS
-            print(f"[fastmnist] Keras cannot be imported here ({error}): fastmnist.keras takes its place", file=sys.stderr)
+            sys.stderr.write(f"[fastmnist] Keras cannot be imported here ({error}): fastmnist.keras takes its place\n")
         else:
             self.accelerate(keras)
 
@@ -105,9 +105,7 @@ class _Finder:
         @functools.wraps(compile_)
         def compile_and_accelerate(model: Any, *arguments: Any, **keywords: Any) -> None:
             compile_(model, *arguments, **keywords)
-            import fastmnist
-
-            fastmnist.accelerate(model, strict=self.strict, verbose=self.verbose)
+            _accelerate()(model, strict=self.strict, verbose=self.verbose)
             self.models.add(model)
 
         keras.Model.compile = compile_and_accelerate
@@ -122,6 +120,10 @@ def _ours(name: str) -> types.ModuleType:
         raise ModuleNotFoundError(
             f"{name} needs Keras, which cannot be imported here; fastmnist.keras{rest} is not there", name=name
         ) from error
+
+
+def _accelerate() -> Any:
+    return importlib.import_module("fastmnist").accelerate
 
 
 def _remove_modules() -> None:
@@ -150,8 +152,4 @@ def install(verbose: int, strict: bool) -> None:
 
 def reports() -> list[str]:
     """Say where the methods of Keras's models have run."""
-    if not _FINDER.models:
-        return []
-    import fastmnist
-
-    return [f"{model.name}: {call}" for model in _FINDER.models for call in fastmnist.accelerate.report(model)]
+    return [f"{model.name}: {call}" for model in _FINDER.models for call in _accelerate().report(model)]

@@ -339,7 +339,9 @@ def _binomial(at: Interpreter, stream: Value | None, arguments: Arguments, keywo
     if p > 0.5 and 1 - draw.rate != over:
         raise Refused(f"a dropout mask of binomial numbers for p = {p}")
     assert value.node is not None
-    return Value(np.ones(np.shape(value.now), np.int64), at.algebra.leaf("mask", *value.node.args, shape=value.node.shape))
+    value.now = np.ones(np.shape(value.now), np.int64)
+    value.node = at.algebra.leaf("mask", *value.node.args, shape=value.node.shape)
+    return value
 
 
 def _rand(at: Interpreter, stream: Value | None, arguments: Arguments, keywords: Keywords) -> Value:

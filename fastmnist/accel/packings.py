@@ -57,7 +57,8 @@ class Packings:
         import numpy as np
 
         def touched(held: _Held) -> bool:
-            return any(np.may_share_memory(one, other) for one in arrays for ref in held.arrays if (other := ref()) is not None)
+            sources = [array for ref in held.arrays if (array := ref()) is not None]
+            return any(np.may_share_memory(array, source) for array in arrays for source in sources)
 
         self._held = {number: held for number, held in self._held.items() if not touched(held)}
 

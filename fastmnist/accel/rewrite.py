@@ -150,8 +150,8 @@ class _Rewriter(ast.NodeTransformer):
             loop = Loop(self.n_loops + len(self.loops), copy.deepcopy(node), f"{self.filename}:{node.lineno}")
             if (around := self.around[-1]) is not None:
                 position = around.lineno, around.col_offset
-                outer = self.outers.setdefault(position, Outer(self.n_outers + len(self.outers), copy.deepcopy(around)))
-                loop.outer = outer.number
+                new = Outer(self.n_outers + len(self.outers), copy.deepcopy(around))
+                loop.outer = self.outers.setdefault(position, new).number
             loop.within = tuple(s.name for s in self.scopes if isinstance(s, ast.FunctionDef))
             self.loops.append(loop)
             self.numbers[at] = loop

@@ -110,7 +110,9 @@ def _run(program: _Program, options: Options) -> int:
         tree = ast.parse(program.source, program.filename)
         report = Report(options.verbose, options.profile)
         hooks = Hooks(ON_REQUEST if options.verify else ALWAYS, report.say)
-        code = compile(hooks.rewrite(tree, program.filename, program.shown), program.filename, "exec", dont_inherit=True)
+        code = compile(
+            hooks.rewrite(tree, program.filename, program.shown), program.filename, "exec", dont_inherit=True
+        )
     except (SyntaxError, ValueError) as error:
         sys.excepthook(type(error), error.with_traceback(None), None)
         return 1
