@@ -683,7 +683,11 @@ def test_run_stops_on_ctrl_c(script):
 
 
 def test_run_loads_nothing_heavy_where_nothing_is_accelerated():
-    loaded = run("-m", "fastmnist", "run", "-c", "import sys; print('numba' in sys.modules, 'numpy' in sys.modules)")
+    code = (
+        "import sys\nfor i in range(9):\n    str(i)\nfor c in 'abcdefghi':\n    str(c)\n"
+        "print('numba' in sys.modules, 'numpy' in sys.modules)"
+    )
+    loaded = run("-m", "fastmnist", "run", "-c", code)
     assert loaded.stdout == "False False\n"
 
 

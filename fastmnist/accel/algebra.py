@@ -9,6 +9,7 @@ cannot be told apart afterwards.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 Shape: TypeAlias = tuple[int, int]
@@ -19,6 +20,11 @@ _ZERO_OR_ONE = frozenset({"positive", "not_negative", "mask"})
 _NEVER_NEGATIVE = _ZERO_OR_ONE | {"relu", "sigmoid", "softmax", "exp", "one", "abs"}
 # Where two coefficients agree to this many digits, they are the same: a rate computed in another order, say.
 _DIGITS = 11
+
+
+@lru_cache(maxsize=10_000)
+def _rounded(coefficient: float) -> str:
+    return f"{coefficient:.{_DIGITS}g}"
 
 
 class Node:
@@ -81,10 +87,10 @@ class Algebra:
 
     def _sum(self, terms: dict[Node, float], shape: Shape) -> Node:
         items = sorted(((term, c) for term, c in terms.items() if c != 0), key=lambda item: item[0].order)
-        if len(items) == 1 and f"{items[0][1]:.{_DIGITS}g}" == "1" and items[0][0].shape == shape:
+        if len(items) == 1 and _rounded(items[0][1]) == "1" and items[0][0].shape == shape:
             return items[0][0]
         # The key is rounded, the coefficients are not: rounding would add up.
-        key = ("add", tuple((term, f"{c:.{_DIGITS}g}") for term, c in items), shape)
+        key = ("add", tuple((term, _rounded(c)) for term, c in items), shape)
         if key not in self._nodes:
             self._nodes[key] = Node("add", tuple(items), shape, len(self._nodes))
         return self._nodes[key]

@@ -125,7 +125,8 @@ class Hooks:
 
     def _begin(self, record: Record, items: Any, frame: FrameType) -> _Run | None:
         number = record.loop.number
-        if record.in_a_row >= _GIVE_UP or (type(items) is range and len(items) < _SHORTEST):
+        too_short = type(items) is range and len(items) < _SHORTEST
+        if too_short or record.in_a_row >= _GIVE_UP or "numpy" not in sys.modules:
             return None
         self._runs.pop((number, id(frame)), None)
         try:
