@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fastmnist.accel.install import install, uninstall
     from fastmnist.data import DataUnavailableError, flatten, load_data, scale, to_categorical
     from fastmnist.engine import Network, Packed, pack
     from fastmnist.keras.accelerate import accelerate
@@ -24,6 +25,7 @@ __all__ = [
     "accelerate",
     "evaluate",
     "flatten",
+    "install",
     "load_data",
     "pack",
     "plot_images",
@@ -32,6 +34,7 @@ __all__ = [
     "sgd_epoch",
     "sgd_many",
     "to_categorical",
+    "uninstall",
 ]
 
 _HOME = {
@@ -41,7 +44,9 @@ _HOME = {
     "accelerate": "keras.accelerate",
     "evaluate": "scripts",
     "flatten": "data",
+    "install": "accel.install",
     "load_data": "data",
+    "load_ipython_extension": "accel.install",
     "pack": "engine",
     "plot_images": "plots",
     "predict": "scripts",
@@ -49,6 +54,8 @@ _HOME = {
     "sgd_epoch": "scripts",
     "sgd_many": "scripts",
     "to_categorical": "data",
+    "uninstall": "accel.install",
+    "unload_ipython_extension": "accel.install",
 }
 
 
