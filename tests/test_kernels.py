@@ -165,6 +165,20 @@ def dense_rows(packed: Packed, capacity, order):
     return out[:, : packed.shape[1]]
 
 
+@pytest.mark.parametrize("scale", [1, 255])
+def test_entries_are_held_once_and_listed_again(scale):
+    x = np.abs(sparse_matrix(23, 31, 0.2, np.float64)).clip(0, 1).round(1) / scale
+    packed = fm.pack(x)
+    before = packed.nbytes
+    packed.blocks(x.dtype, 5, 1)
+    assert packed.nbytes < 1.6 * before + 5000  # tables and indices of the blocks
+    order = np.random.default_rng(0).permutation(23)
+    assert (dense_rows(packed, 4, order) == x[order]).all()
+    assert (dense_rows(packed, 23, np.arange(23)) == x).all()
+    packed.blocks(x.dtype, 7, 3)
+    assert (dense_rows(packed.dropped(0.0, np.random.default_rng(0)), 6, order) == x[order]).all()
+
+
 def test_bytes_and_their_255ths_take_one_byte_an_entry():
     x = np.random.default_rng(0).integers(256, size=(10, 784)).astype(np.uint8)
     sizes = [fm.pack(images).nbytes for images in (x, x / 255, (x / 255).astype(np.float32), x / 254)]

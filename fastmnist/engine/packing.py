@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -62,6 +63,7 @@ class Packed:
         self.density = density
         self._images = images
         self._scale = scale
+        self._moved: sparse.Blocks | None = None  # blocks that hold the entries, if `images` no longer does
         self._prepared: dict[tuple[Any, ...], Any] = {}
 
     def __len__(self) -> int:
@@ -87,9 +89,10 @@ class Packed:
 
     def dropped(self, rate: float, rng: np.random.Generator) -> Packed:
         """Dropout of the inputs: a share `rate` of them set to 0, the others divided by ``1 - rate``."""
-        values = self._images.values if isinstance(self._images, Entries) else self._images
+        images = self._held(count_threads(None))
+        values = images.values if isinstance(images, Entries) else images
         kept = values * (rng.random(values.shape, dtype=np.float32) >= rate)
-        images = self._images._replace(values=kept) if isinstance(self._images, Entries) else kept
+        images = images._replace(values=kept) if isinstance(images, Entries) else kept
         return Packed(self.shape, self.density * (1 - rate), images, self._scale / (1 - rate))
 
     def _once(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
@@ -110,17 +113,24 @@ class Packed:
             values = values * self._scale
         return values.astype(dtype, copy=False)
 
+    def _held(self, workers: int) -> Entries | NDArray[Any]:
+        """Return the images, listed again if blocks have taken their place."""
+        with _preparing:
+            if self._moved is not None:
+                assert isinstance(self._images, Entries)
+                self._images = _list_again(self._moved, self._images.starts, self.shape[1], workers)
+                self._moved = None
+            return self._images
+
     def _entries(self, dtype: np.dtype[Any], workers: int) -> Entries:
         """Entries with values for computations in `dtype`."""
-
-        def make() -> Entries:
-            images = self._images
-            entries = images if isinstance(images, Entries) else _list_entries(images, workers)
-            if entries.values.dtype == np.uint8:
-                return entries
-            return entries._replace(values=self._numbers(entries.values, dtype))
-
-        return self._once(("entries", dtype), make)
+        images = self._held(workers)
+        entries = (
+            images if isinstance(images, Entries) else self._once(("entries",), partial(_list_entries, images, workers))
+        )
+        if entries.values.dtype == np.uint8 or (entries.values.dtype == dtype and self._scale == 1):
+            return entries
+        return self._once(("entries", dtype), lambda: entries._replace(values=self._numbers(entries.values, dtype)))
 
     def blocks(
         self, dtype: np.dtype[Any], capacity: int, workers: int, order: NDArray[np.int64] | None = None
@@ -128,8 +138,17 @@ class Packed:
         """Blocks of `capacity` samples by pair of inputs; those of the packed order are kept for the next epoch."""
         if order is not None:
             return self._make_blocks(dtype, capacity, workers, order)
-        whole = np.arange(len(self))
-        return self._once(("blocks", dtype, capacity), lambda: self._make_blocks(dtype, capacity, workers, whole))
+
+        def make() -> sparse.Blocks:
+            blocks = self._make_blocks(dtype, capacity, workers, np.arange(len(self)))
+            images = self._images
+            if isinstance(images, Entries) and blocks.values.dtype == images.values.dtype and self._scale == 1:
+                # One copy is enough: 21 MB less for MNIST.
+                self._images = images._replace(pairs=images.pairs[:0].copy(), values=images.values[:0].copy())
+                self._moved = blocks
+            return blocks
+
+        return self._once(("blocks", dtype, capacity), make)
 
     def dense_blocks(self, dtype: np.dtype[Any], capacity: int, rows: slice | NDArray[np.int64]) -> sparse.Blocks:
         """Blocks of `capacity` samples as dense rows; a view where these need no conversion."""
@@ -273,6 +292,13 @@ def _list_entries(
     pairs = np.empty(starts[-1], _index_dtype(x.shape[1]))
     values = np.empty(2 * starts[-1], np.uint8 if as_codes else x.dtype)
     run_workers(sparse.pack_entries, workers, x, as_codes and x.dtype != np.uint8, starts, pairs, values)
+    return Entries(starts, pairs, values)
+
+
+def _list_again(blocks: sparse.Blocks, starts: NDArray[np.int64], n_inputs: int, workers: int) -> Entries:
+    pairs = np.empty(starts[-1], _index_dtype(n_inputs))
+    values = np.empty(2 * starts[-1], blocks.values.dtype)
+    run_workers(sparse.list_again, workers, blocks, starts[:-1].copy(), pairs, values)
     return Entries(starts, pairs, values)
 
 

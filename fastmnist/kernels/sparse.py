@@ -175,6 +175,22 @@ def transpose(w, n_workers, starts, pairs, values, order, cursors, slots, blocks
         _transpose_block(b, w, starts, pairs, values, order, cursors, slots, blocks)
 
 
+@entry
+def list_again(w, n_workers, blocks, cursors, pairs, values):
+    """Undo `transpose` of samples in order: list the entries of sample n from ``cursors[n]`` on, in any order."""
+    begin, end = share(blocks.n_active.size, w, n_workers)
+    for b in range(begin, end):
+        base = blocks.start[b]
+        for a in range(blocks.n_active[b]):
+            for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
+                n = b * blocks.capacity + blocks.rows[e]
+                t = cursors[n]
+                cursors[n] += 1
+                pairs[t] = blocks.active[b, a]
+                values[2 * t] = blocks.values[2 * e]
+                values[2 * t + 1] = blocks.values[2 * e + 1]
+
+
 @kernel
 def _gram_block(b, blocks, gram):
     """gram[b, r, s] = x_r . x_s for rows s < r of block b."""
