@@ -64,7 +64,7 @@ class Report:
             n, lines = len(done), ", ".join(str(r.loop.line) for r in done)
             saved = sum(r.saved for r in done)
             _print(f"{n} loop{'s' * (n > 1)} accelerated (line{'s' * (n > 1)} {lines}), about {saved:.1f} s saved")
-        elif refused:
+        elif refused and not models:
             _print("no loop was accelerated; -v says why")
         return refused
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastmnist import scripts
 from fastmnist.commands import UserError
-from fastmnist.commands.notice import compile_notice
+from fastmnist.notice import compile_notice
 
 Arrays = list[NDArray[np.floating[Any]]]
 

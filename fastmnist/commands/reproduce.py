@@ -14,7 +14,7 @@ import numpy as np
 from fastmnist import data, engine, scripts
 from fastmnist.commands import UserError
 from fastmnist.commands.figures import FIGURES
-from fastmnist.commands.notice import compile_notice
+from fastmnist.notice import compile_notice
 
 _REMARKS = {
     True: "(agrees)",

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from fastmnist import engine
 from fastmnist.commands import Recipe, UserError, dataset
-from fastmnist.commands.notice import compile_notice
+from fastmnist.notice import compile_notice
 
 
 class _Report(NamedTuple):
