@@ -9,7 +9,7 @@ Conventions, everywhere below:
   of the last layer: one of these or "softmax".
 - `loss` is "squared_error", or "cross_entropy" over "softmax" or "sigmoid" outputs.
 - `masks` is a list of one (B, H) array of 0 and 1 per hidden layer, 1 where a unit is kept. `dropout` is the
-  rate at which units are dropped; those kept are divided by 1 - dropout.
+  rate at which units are dropped, one for all layers or one for each; those kept are divided by 1 - dropout.
 
 Arguments are never changed, but for what training moves: weights, biases and the slots of an optimiser.
 """
@@ -218,7 +218,7 @@ def forward(
     activation: str = "relu",
     output: str = "linear",
     masks: Sequence[Mask] | None = None,
-    dropout: float = 0.0,
+    dropout: float | Sequence[float] = 0.0,
 ) -> list[Array]:
     """Return [images, hidden values ..., outputs]: values[k] is what weights[k] multiplies.
 
@@ -226,13 +226,14 @@ def forward(
     """
     values = [images]
     last = len(weights) - 1
+    rates = _layer_rates(dropout, last)
     for k, w in enumerate(weights):
         z = values[k] @ w
         if biases is not None:
             z = z + biases[k]
         value = activate(z, output if k == last else activation)
         if masks is not None and k < last:
-            value = value * masks[k] / (1 - dropout)
+            value = value * masks[k] / (1 - rates[k])
         values.append(value)
     return values
 
@@ -247,7 +248,7 @@ def backward(
     loss: str,
     relu_gradient: str = "relu",
     masks: Sequence[Mask] | None = None,
-    dropout: float = 0.0,
+    dropout: float | Sequence[float] = 0.0,
     dropout_gradient: str = "scaled",
 ) -> tuple[list[Array], list[Array]]:
     """Return (weight gradients, bias gradients), each the mean over the rows of the batch.
@@ -260,18 +261,18 @@ def backward(
     ----------
     values : list of ndarray
         What `forward` returned.
-    dropout_gradient : {"scaled", "mask"}
+    dropout_gradient : {"scaled", "mask", "value"}
         "scaled" is the true gradient: f' before dropout, times mask / (1 - dropout). "mask" is what the NumPy
-        scripts do: f' after dropout, times the mask alone.
+        scripts do: f' after dropout, times the mask alone. "value": f' after dropout, times mask / (1 - dropout).
 
     Raises
     ------
     ValueError
         If a name is unknown, or the loss does not go with the output.
     """
-    if dropout_gradient not in ("scaled", "mask"):
-        raise _not_one_of("dropout_gradient", dropout_gradient, "scaled", "mask")
-    scale = 1 - dropout if dropout_gradient == "scaled" else 1
+    if dropout_gradient not in ("scaled", "mask", "value"):
+        raise _not_one_of("dropout_gradient", dropout_gradient, "scaled", "mask", "value")
+    rates = _layer_rates(dropout, len(weights) - 1)
     delta = output_delta(values[-1], targets, output, loss) / len(targets)
     deltas = [delta]
     for k in range(len(weights) - 1, 0, -1):
@@ -279,9 +280,11 @@ def backward(
         if masks is None:
             delta = delta * activation_gradient(values[k], activation, relu_gradient)
         else:
-            # Times scale is the value before dropout only where the unit was kept: the mask covers the rest.
-            delta = delta * activation_gradient(values[k] * scale, activation, relu_gradient)
-            delta = delta * masks[k - 1] / scale
+            kept = 1 - rates[k - 1]
+            # Times `kept` is the value before dropout only where the unit was kept: the mask covers the rest.
+            value = values[k] * (kept if dropout_gradient == "scaled" else 1)
+            delta = delta * activation_gradient(value, activation, relu_gradient)
+            delta = delta * masks[k - 1] / (1 if dropout_gradient == "mask" else kept)
         deltas.insert(0, delta)
     weight_gradients: list[Array] = [value.T @ delta for value, delta in zip(values[:-1], deltas, strict=True)]
     return weight_gradients, [delta.sum(axis=0) for delta in deltas]
@@ -304,7 +307,7 @@ def sgd_epoch(
     output: str = "linear",
     loss: str | None = None,
     relu_gradient: str = "relu",
-    dropout: float = 0.0,
+    dropout: float | Sequence[float] = 0.0,
     dropout_gradient: str | None = None,
     dropout_draw: str = "auto",
     rng: Stream | int = None,
@@ -322,7 +325,7 @@ def sgd_epoch(
         By default "mask" if `relu_gradient` is "straight-through" (the NumPy scripts have both), else
         "scaled".
     dropout_draw : str
-        Of `dropout_mask`; "auto" is "integers" at rate 0.5, else "drop-below". A batch draws the (B, H) mask
+        Of `dropout_mask`; "auto" is "integers" at rates of 0.5 and 0, else "drop-below". A batch draws the (B, H) mask
         of the first hidden layer, then that of the second, and so on.
     rng : RandomState, Generator, int or None
         None is NumPy's global legacy stream; an int is a seed for `philox_mask`, with epoch 0 and no
@@ -457,15 +460,26 @@ def adam_step(
 
 
 def _batch_masks(
-    rng: Stream | int, rows: Positions, widths: Sequence[int], rate: float, draw: str
+    rng: Stream | int, rows: Positions, widths: Sequence[int], dropout: float | Sequence[float], draw: str
 ) -> list[Mask] | None:
-    if rate == 0:
+    rates = _layer_rates(dropout, len(widths))
+    if not any(rates):
         return None
-    if isinstance(rng, int | np.integer):
-        return [philox_mask(int(rng), 0, k, rows, width, rate) for k, width in enumerate(widths)]
     if draw == "auto":
-        draw = "integers" if rate == 0.5 else "drop-below"
-    return [dropout_mask(rng, (len(rows), width), rate, draw) for width in widths]
+        draw = "integers" if set(rates) <= {0, 0.5} else "drop-below"
+    masks = []
+    for k, (width, rate) in enumerate(zip(widths, rates, strict=True)):
+        if rate == 0:
+            masks.append(np.ones((len(rows), width), np.uint8))
+        elif isinstance(rng, int | np.integer):
+            masks.append(philox_mask(int(rng), 0, k, rows, width, rate))
+        else:
+            masks.append(dropout_mask(rng, (len(rows), width), rate, draw))
+    return masks
+
+
+def _layer_rates(dropout: float | Sequence[float], n_hidden: int) -> Sequence[float]:
+    return dropout if isinstance(dropout, Sequence) else [dropout] * n_hidden
 
 
 def _count_correct(outputs: Array, targets: Array) -> int:

@@ -31,8 +31,8 @@ def sgd_epoch(
     output: str = "linear",
     loss: Literal["squared_error", "cross_entropy"] | None = None,
     relu_gradient: Literal["relu", "straight-through"] = "relu",
-    dropout: float = 0.0,
-    dropout_gradient: Literal["scaled", "mask"] | None = None,
+    dropout: float | Sequence[float] = 0.0,
+    dropout_gradient: Literal["scaled", "mask", "value"] | None = None,
     dropout_draw: Literal["auto", "integers", "keep-below", "drop-below"] = "auto",
     rng: Rng = None,
     updates_per_batch: int = 1,
@@ -67,15 +67,17 @@ def sgd_epoch(
     relu_gradient : {"relu", "straight-through"}, default "relu"
         "straight-through" is what scripts compute that ask ``x >= 0`` of a value that ReLU has clipped already: always
         true, so the gradient passes through dead units.
-    dropout : float, default 0
-        Share of hidden units dropped, in [0, 1); what is kept is divided by ``1 - dropout``.
-    dropout_gradient : {"scaled", "mask"}, optional
-        "scaled" is the gradient of that. "mask" is what many scripts do: the activation's derivative is taken at the
-        scaled value, and the gradient is multiplied by the mask alone. Default: "mask" with straight-through ReLU, else
-        "scaled".
+    dropout : float or list of float, default 0
+        Share of hidden units dropped, in [0, 1), for all hidden layers or for each; what is kept is divided by
+        ``1 - dropout``.
+    dropout_gradient : {"scaled", "mask", "value"}, optional
+        "scaled" is the gradient of that. Many scripts take the activation's derivative at the scaled value instead, and
+        multiply the gradient by the mask alone ("mask") or by the scaled mask ("value"). Default: "mask" with
+        straight-through ReLU, else "scaled".
     dropout_draw : {"auto", "integers", "keep-below", "drop-below"}, default "auto"
         ``randint(2)`` (1 keeps; rate 0.5 only), ``random() < 1 - dropout`` keeps, or ``random() < dropout`` drops.
-        "auto" is "integers" for a rate of 0.5, else "drop-below". Draws are made batch by batch, then layer by layer.
+        "auto" is "integers" if every rate is 0.5 or 0, else "drop-below". Draws are made batch by batch, then layer by
+        layer.
     rng : None, int, numpy.random.RandomState or numpy.random.Generator
         Where draws come from, and are left where NumPy's own calls would have left it. None is NumPy's global legacy
         stream. An int seeds a counter-based stream of our own (`dropout_draw` has no say in it).
@@ -110,12 +112,13 @@ def sgd_epoch(
     >>> error < 0.01, correct
     (True, 4)
     """
-    return _prepare(
+    totals = prepare(
         images, labels, weights, biases, threads,
         learning_rate=learning_rate, batch_size=batch_size, activation=activation, output=output, loss=loss,
         relu_gradient=relu_gradient, dropout=dropout, dropout_gradient=dropout_gradient, dropout_draw=dropout_draw,
         rng=rng, updates_per_batch=updates_per_batch, drop_last=drop_last,
     ).run(threads)  # fmt: skip
+    return totals.squared, totals.correct
 
 
 def sgd_many(
@@ -130,8 +133,8 @@ def sgd_many(
     output: str = "linear",
     loss: Literal["squared_error", "cross_entropy"] | None = None,
     relu_gradient: Literal["relu", "straight-through"] = "relu",
-    dropout: float = 0.0,
-    dropout_gradient: Literal["scaled", "mask"] | None = None,
+    dropout: float | Sequence[float] = 0.0,
+    dropout_gradient: Literal["scaled", "mask", "value"] | None = None,
     dropout_draw: Literal["auto", "integers", "keep-below", "drop-below"] = "auto",
     rng: Sequence[Rng] | None = None,
     updates_per_batch: int = 1,
@@ -191,11 +194,11 @@ drop_last
         if given is not None and len(given) != n:
             raise ValueError(f"{name} has {len(given)} entries for {n} networks; one for each is wanted.")
     shared = [stream for stream in streams if not isinstance(stream, int | np.integer)]
-    if dropout and (None in shared or len(set(map(id, shared))) < len(shared)):
+    if np.any(dropout) and (None in shared or len(set(map(id, shared))) < len(shared)):
         raise ValueError("rng must hold a seed or a stream of its own for each network: they are trained at once.")
-    prepared: list[_Prepared] = []
+    prepared: list[Prepared] = []
     for k in range(n):
-        one = _prepare(
+        one = prepare(
             prepared[0].settings["packed"] if prepared else images, labels,
             weights[k], None if biases is None else biases[k], threads,
             learning_rate=rates[k], batch_size=batch_size, activation=activation, output=output, loss=loss,
@@ -204,7 +207,7 @@ drop_last
         )  # fmt: skip
         prepared.append(one)
     _require_own_memory(weights, biases or (), images)
-    return engine.run_apart([one.run for one in prepared], threads)
+    return [(totals.squared, totals.correct) for totals in engine.run_apart([one.run for one in prepared], threads)]
 
 
 def evaluate(
@@ -247,7 +250,7 @@ def predict(
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
     """An epoch with all its arguments checked."""
 
     network: engine.FlatNetwork
@@ -255,17 +258,16 @@ class _Prepared:
     biases: Arrays | None
     settings: dict[str, Any]
 
-    def run(self, threads: int | None, progress: Callable[[int], None] | None = None) -> tuple[float, int]:
+    def run(self, threads: int | None, progress: Callable[[int], None] | None = None) -> engine.Totals:
         """Train; what has been trained is written back even if that is interrupted."""
         self.network.set(self.weights, self.biases)
         try:
-            totals = self.network.train(**self.settings, threads=threads, progress=progress)
+            return self.network.train(**self.settings, threads=threads, progress=progress)
         finally:
             self.network.get(self.weights, self.biases)
-        return totals.squared, totals.correct
 
 
-def _prepare(
+def prepare(
     images: ArrayLike | Packed,
     labels: ArrayLike,
     weights: Arrays,
@@ -278,21 +280,23 @@ def _prepare(
     output: str,
     loss: str | None,
     relu_gradient: str,
-    dropout: float,
+    dropout: float | Sequence[float],
     dropout_gradient: str | None,
     dropout_draw: str,
     rng: Rng,
     updates_per_batch: int,
     drop_last: bool,
-) -> _Prepared:
+) -> Prepared:
     """Check the arguments of `sgd_epoch`."""
-    dropped = _real("dropout", dropout, "a share in [0, 1)", lambda v: 0 <= v < 1)
+    n_hidden = len(weights) - 1
+    rates = [dropout] * n_hidden if isinstance(dropout, int | float | np.number) else list(dropout)
+    dropped = [_real("dropout", rate, "a share in [0, 1)", lambda v: 0 <= v < 1) for rate in rates]
     network = _network(weights, biases, activation, output, relu_gradient, dropped)
     _require_own_memory([weights], [biases or ()], images)
     rate = _real("learning_rate", learning_rate, "0 or more", lambda v: v >= 0)
     if dropout_gradient is None:
         dropout_gradient = "mask" if relu_gradient == "straight-through" else "scaled"
-    spec.require_one_of("dropout_gradient", dropout_gradient, ("scaled", "mask"))
+    spec.require_one_of("dropout_gradient", dropout_gradient, ("scaled", "mask", "value"))
     loss_name = _loss(loss, output)
     repeats = _whole("updates_per_batch", updates_per_batch, 1)
     draws = engine.Draws(rng, _draw(dropout_draw, dropped, rng))
@@ -309,9 +313,9 @@ def _prepare(
         "loss": loss_name,
         "repeats": repeats,
         "draws": draws,
-        "mask_only": dropout_gradient == "mask",
+        "dropout_gradient": dropout_gradient,
     }
-    return _Prepared(network, weights, biases, settings)
+    return Prepared(network, weights, biases, settings)
 
 
 def _packed(images: ArrayLike | Packed, network: engine.FlatNetwork, threads: int | None) -> Packed:
@@ -330,7 +334,7 @@ def _network(
     activation: str | Sequence[str],
     output: str,
     relu_gradient: str = "relu",
-    dropout: float = 0.0,
+    dropout: Sequence[float] | None = None,
 ) -> engine.FlatNetwork:
     """Check weights and biases against one another, and make room for them."""
     hidden = _hidden_activations(activation, len(weights) - 1)
@@ -357,7 +361,15 @@ def _network(
             "Try .astype('float64')."
         )
     with_biases = biases is not None
-    layers = [spec.Layer(w.shape[1], name, with_biases, dropout) for w, name in zip(weights[:-1], hidden, strict=True)]
+    rates = [0.0] * len(hidden) if dropout is None else dropout
+    if len(rates) != len(hidden):
+        raise ValueError(
+            f"{len(rates)} shares of dropout are given for {len(hidden)} hidden layers; one for each is wanted."
+        )
+    layers = [
+        spec.Layer(w.shape[1], name, with_biases, rate)
+        for w, name, rate in zip(weights[:-1], hidden, rates, strict=True)
+    ]
     layers.append(spec.Layer(weights[-1].shape[1], output, with_biases))
     return engine.FlatNetwork(
         weights[0].shape[0], layers, arrays[0].dtype, straight_through=relu_gradient == "straight-through"
@@ -416,7 +428,7 @@ def _loss(loss: str | None, output: str) -> str:
     return loss
 
 
-def _draw(draw: str, dropout: float, rng: Rng) -> str:
+def _draw(draw: str, dropout: Sequence[float], rng: Rng) -> str:
     spec.require_one_of("dropout_draw", draw, ("auto", *spec.DROPOUT_DRAWS))
     accepted = int | np.integer | np.random.RandomState | np.random.Generator | None
     if not isinstance(rng, accepted) or isinstance(rng, bool):
@@ -426,9 +438,11 @@ def _draw(draw: str, dropout: float, rng: Rng) -> str:
     if isinstance(rng, int | np.integer) and not 0 <= rng < 2**64:
         raise ValueError(f"rng is {rng}; an integer seed lies in [0, 2**64).")
     if draw == "auto":
-        return "integers" if dropout == 0.5 else "drop-below"
-    if draw == "integers" and dropout not in (0, 0.5):
-        raise ValueError(f'dropout_draw "integers" drops half of the units, but dropout is {dropout}; 0.5 is wanted.')
+        return "integers" if set(dropout) <= {0, 0.5} else "drop-below"
+    if draw == "integers" and not set(dropout) <= {0, 0.5}:
+        raise ValueError(
+            f'dropout_draw "integers" drops half of the units, but dropout is {max(dropout)}; 0.5 is wanted.'
+        )
     return draw
 
 

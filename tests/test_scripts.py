@@ -63,6 +63,7 @@ def trainings(draw):
             ]
         )
     )
+    rates = st.sampled_from([0.0, 0.5, 0.3])
     return {
         "dtype": dtype,
         "sizes": sizes,
@@ -76,8 +77,8 @@ def trainings(draw):
             "output": output,
             "loss": loss,
             "relu_gradient": draw(st.sampled_from(["relu", "straight-through"])),
-            "dropout": draw(st.sampled_from([0.0, 0.5, 0.3])),
-            "dropout_gradient": draw(st.sampled_from([None, "scaled", "mask"])),
+            "dropout": draw(st.one_of(rates, st.lists(rates, min_size=len(sizes) - 2, max_size=len(sizes) - 2))),
+            "dropout_gradient": draw(st.sampled_from([None, "scaled", "mask", "value"])),
             "updates_per_batch": draw(st.sampled_from([1, 1, 3])),
             "drop_last": draw(st.booleans()),
         },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ class Draws:
     ) -> NDArray[np.uint8]:
         """Draws for the next `n_rows` rows of hidden layers of `sizes`, in the order of the program replaced.
 
-        `rates` are the shares dropped, one a layer. Streams of NumPy's draw for all layers at the first one's rate.
+        `rates` are the shares dropped, one a layer; for layers of rate 0 nothing is drawn.
         """
         count = n_rows * sum(sizes)
         out = np.zeros(count + spec.TILE_BYTES, np.uint8)
@@ -53,7 +53,8 @@ class Draws:
                 rng_kernels.philox_draws, workers, *key, self.epoch, row_0, n_rows, capacity, layers, thresholds, kept
             )
         else:
-            self._from_numpy(rates[0], kept)
+            for rate, part in _parts(n_rows, capacity, sizes, rates, kept):
+                self._from_numpy(rate, part)
         return out
 
     def _from_numpy(self, rate: float, kept: NDArray[np.uint8]) -> None:
@@ -74,3 +75,19 @@ class Draws:
             kept[:] = rng.random(kept.size) < 1 - rate
         else:
             kept[:] = rng.random(kept.size) >= rate
+
+
+def _parts(
+    n_rows: int, capacity: int, sizes: Sequence[int], rates: Sequence[float], kept: NDArray[np.uint8]
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Split draws into runs of one rate: all where all layers have the same, else batch by batch, layer by layer."""
+    if len(set(rates)) == 1:
+        yield rates[0], kept
+        return
+    at = 0
+    for row in range(0, n_rows, capacity):
+        rows = min(capacity, n_rows - row)
+        for size, rate in zip(sizes, rates, strict=True):
+            if rate:
+                yield rate, kept[at : at + rows * size]
+            at += rows * size

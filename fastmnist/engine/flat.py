@@ -176,7 +176,7 @@ class FlatNetwork:
         loss_scale: float = 1.0,
         repeats: int = 1,
         draws: Draws | None = None,
-        mask_only: bool = False,
+        dropout_gradient: str = "scaled",
         first_row: int = 0,
         threads: int | None = None,
         progress: Callable[[int], None] | None = None,
@@ -207,8 +207,8 @@ class FlatNetwork:
             Updates from each batch's outputs, plain SGD only.
         draws : Draws, optional
             Where dropout draws come from.
-        mask_only : bool, default False
-            Leave dropout's scaling out of the gradient.
+        dropout_gradient : str, default "scaled"
+            See `scripts.sgd_epoch`.
         first_row : int, default 0
             Number of the first sample within the epoch, for counter-based draws.
         threads : int, optional
@@ -245,7 +245,9 @@ class FlatNetwork:
             else:
                 assert fixed is not None
                 blocks = _some_blocks(fixed, first, last, row_1 - row_0)
-            dropout = self._dropout(draws, mask_only, first_row + row_0, row_1 - row_0, capacity, per_sample, threads)
+            dropout = self._dropout(
+                draws, dropout_gradient, first_row + row_0, row_1 - row_0, capacity, per_sample, threads
+            )
             some = _some_rows(truth, rows)
             barrier = np.zeros(1, np.int64)
             if per_sample:
@@ -300,7 +302,7 @@ class FlatNetwork:
     def _dropout(
         self,
         draws: Draws | None,
-        mask_only: bool,
+        gradient: str,
         row_0: int,
         n_rows: int,
         capacity: int,
@@ -317,8 +319,8 @@ class FlatNetwork:
         scales = np.tile((0.0, 1.0, 0.0), (len(self.layers), 1))
         for k, rate in enumerate(rates):
             if rate:
-                scale = 1 / (1 - rate)
-                scales[k] = (scale, 1, 1) if mask_only else (scale, 1 / scale, scale)
+                keep = 1 / (1 - rate)
+                scales[k] = {"scaled": (keep, 1 / keep, keep), "mask": (keep, 1, 1), "value": (keep, 1, keep)}[gradient]
         return Dropout(mask, scales)
 
     def _no_dropout(self) -> Dropout:

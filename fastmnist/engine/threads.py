@@ -10,12 +10,12 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
 
-Job = Callable[[int, Callable[[int], None]], tuple[float, int]]
+T = TypeVar("T")
 
 _busy = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
@@ -100,7 +100,7 @@ def _wait_for(workers: list[Future[None]]) -> None:
         raise interruption
 
 
-def run_apart(jobs: Sequence[Job], threads: int | None) -> list[tuple[float, int]]:
+def run_apart(jobs: Sequence[Callable[[int, Callable[[int], None]], T]], threads: int | None) -> list[T]:
     """Run independent jobs, each on one thread, ``job(threads=1, progress=...)``; returns their results in order.
 
     Ctrl-C ends every job at its next report of progress.
