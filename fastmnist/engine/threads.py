@@ -111,7 +111,10 @@ def run_apart(jobs: Sequence[Callable[[int, Callable[[int], None]], T]], threads
         if stopped.is_set():
             raise KeyboardInterrupt
 
-    with ThreadPoolExecutor(count_threads(threads), thread_name_prefix="fastmnist-job") as pool:
+    at_once = min(count_threads(threads), len(jobs))
+    if at_once == 1 or numba.config.DISABLE_JIT:
+        return [job(1, go_on) for job in jobs]
+    with ThreadPoolExecutor(at_once, thread_name_prefix="fastmnist-job") as pool:
         running = [pool.submit(job, 1, go_on) for job in jobs]
         try:
             return [one.result() for one in running]
