@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -169,6 +169,10 @@ drop_last
     list of tuple
         What `sgd_epoch` returns, for each network.
 
+    Notes
+    -----
+    After Ctrl-C, networks whose training had begun hold what they had learnt by then.
+
     Raises
     ------
     TypeError, ValueError
@@ -188,19 +192,20 @@ drop_last
     if not weights:
         raise ValueError("weights is empty; a list of weights for each network is wanted.")
     n = len(weights)
-    rates = [learning_rate] * n if isinstance(learning_rate, int | float | np.number) else list(learning_rate)
+    rates: list[Any] = [learning_rate] * n if np.ndim(learning_rate) == 0 else list(cast(Any, learning_rate))
+    if not isinstance(rng, Sequence | None):
+        raise TypeError(f"rng is a {type(rng).__name__}; a list with a seed or a stream for each network is wanted.")
     streams = [None] * n if rng is None else list(rng)
     for name, given in ("biases", biases), ("learning_rate", rates), ("rng", streams):
         if given is not None and len(given) != n:
             raise ValueError(f"{name} has {len(given)} entries for {n} networks; one for each is wanted.")
-    shared = [stream for stream in streams if not isinstance(stream, int | np.integer)]
-    if np.any(dropout) and (None in shared or len(set(map(id, shared))) < len(shared)):
-        raise ValueError("rng must hold a seed or a stream of its own for each network: they are trained at once.")
+    if np.any(dropout):
+        _require_own_streams(streams)
+    packed = engine.as_packed(images, threads)
     prepared: list[Prepared] = []
     for k in range(n):
         one = prepare(
-            prepared[0].settings["packed"] if prepared else images, labels,
-            weights[k], None if biases is None else biases[k], threads,
+            packed, labels, weights[k], None if biases is None else biases[k], threads,
             learning_rate=rates[k], batch_size=batch_size, activation=activation, output=output, loss=loss,
             relu_gradient=relu_gradient, dropout=dropout, dropout_gradient=dropout_gradient, dropout_draw=dropout_draw,
             rng=streams[k], updates_per_batch=updates_per_batch, drop_last=drop_last,
@@ -302,13 +307,12 @@ def prepare(
     draws = engine.Draws(rng, _draw(dropout_draw, dropped, rng))
     packed = _packed(images, network, threads)
     batch = _whole("batch_size", batch_size, 1, len(packed))
-    n_samples = len(packed) // batch * batch if drop_last else len(packed)
+    steps = len(packed) // batch if drop_last else -(-len(packed) // batch)
     settings = {
         "packed": packed,
         "truth": engine.truth_of(labels, len(packed), network.layout.sizes[-1], network.dtype),
         "batch_size": batch,
-        "n_samples": n_samples,
-        "rates": np.full(-(-n_samples // batch), rate),
+        "rates": np.full(steps, rate),
         "optimizer": spec.Optimizer("sgd"),
         "loss": loss_name,
         "repeats": repeats,
@@ -387,7 +391,7 @@ def _require_own_memory(weights: Sequence[Arrays], biases: Sequence[Arrays], ima
         (f"{kind}[{layer}]" + (f" of network {network}" if len(networks) > 1 else ""), a)
         for kind, lists in (("weights", weights), ("biases", biases))
         for network, arrays in zip(networks, lists, strict=False)
-        for layer, a in enumerate(arrays)
+        for layer, a in enumerate(arrays or ())
     ]
     for name, a in named:
         if not a.flags.writeable:
@@ -444,6 +448,20 @@ def _draw(draw: str, dropout: Sequence[float], rng: Rng) -> str:
             f'dropout_draw "integers" drops half of the units, but dropout is {max(dropout)}; 0.5 is wanted.'
         )
     return draw
+
+
+def _require_own_streams(streams: Sequence[Rng]) -> None:
+    """Refuse streams that two networks would draw from at once; seeds are streams of their own."""
+    sources = []
+    for stream in streams:
+        if isinstance(stream, np.random.Generator):
+            sources.append(id(stream.bit_generator))
+        elif isinstance(stream, np.random.RandomState):
+            sources.append(id(stream._bit_generator))
+        elif not isinstance(stream, int | np.integer):
+            sources.append(0)
+    if 0 in sources or len(set(sources)) < len(sources):
+        raise ValueError("rng must hold a seed or a stream of its own for each network: they are trained at once.")
 
 
 def _real(name: str, value: float, wanted: str, accept: Any) -> float:

@@ -126,7 +126,10 @@ class Optimizer:
         for field in ("decay_1", "decay_2"):
             if not 0 <= getattr(self, field) < 1:
                 raise ValueError(f"{field} is {getattr(self, field)!r}; a number in [0, 1) is wanted.")
-        require_not_negative(self, "epsilon", "weight_decay", "clip_value", "clip_norm", "global_clip_norm")
+        clips = ("clip_value", "clip_norm", "global_clip_norm")
+        require_not_negative(self, "epsilon", "weight_decay", *clips)
+        if sum(getattr(self, clip) > 0 for clip in clips) > 1:
+            raise ValueError(f"{', '.join(clips)} are {', '.join(str(getattr(self, c)) for c in clips)}; one at most.")
 
 
 def require_one_of(name: str, value: object, accepted: Collection[str]) -> None:

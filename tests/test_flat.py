@@ -1,13 +1,14 @@
 """The engine's general training step against a plain NumPy one: penalties, clipping, decay, weights, dropout."""
 
 import itertools
+import threading
 
 import numpy as np
 import pytest
 
 import fastmnist as fm
 from fastmnist import reference, spec
-from fastmnist.engine import Draws, FlatNetwork, truth_of
+from fastmnist.engine import Draws, FlatNetwork, flat, run_apart, truth_of
 
 N, INPUTS, BATCH = 47, 30, 10
 PENALTIES = {"l1": 0.02, "l2": 0.03, "bias_l1": 0.01, "bias_l2": 0.04}
@@ -153,7 +154,9 @@ def test_training_agrees_with_numpy(dtype, rule, penalized):
 
 
 @pytest.mark.parametrize("rule", [{"clip_norm": 0.1, "name": "adam", "decay_1": 0.9, "decay_2": 0.9}, {}], ids=str)
-def test_the_bits_depend_neither_on_threads_nor_on_calls(rule):
+def test_the_bits_depend_neither_on_threads_nor_on_calls(monkeypatch, rule):
+    monkeypatch.setattr(flat, "_PARALLEL_FROM", 0)
+    monkeypatch.setattr(flat, "_TILES_PER_WORKER", 1)
     layers = with_penalties(spec.Layer(300, "relu", dropout=0.3), spec.Layer(40, "sigmoid"), spec.Layer(5, "softmax"))
     images, labels = make_data(np.float32)
     truth, order = truth_of(labels, N, 5, np.dtype(np.float32)), np.random.default_rng(1).permutation(N)
@@ -164,15 +167,48 @@ def test_the_bits_depend_neither_on_threads_nor_on_calls(rule):
         network = FlatNetwork(INPUTS, layers, np.dtype(np.float32))
         network.set(weights, biases)
         starts = [0] if calls == "one" else range(0, N, BATCH)
+        totals = np.zeros(5)
         for start in starts:
             part = order[start:] if calls == "one" else order[start : start + BATCH]
             rates = np.full(-(-len(part) // BATCH), 0.1)
-            network.train(
+            totals += network.train(
                 fm.pack(images), truth, order=part, rates=rates, steps_before=start // BATCH, first_row=start,
                 threads=1 if results else 3, **settings,
             )  # fmt: skip
-        results.append(network.params.tobytes())
+        results.append((network.params.tobytes(), totals.round(9).tolist()))
     assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_dense_images_give_numpy_s_results_on_any_threads(monkeypatch, dtype, as_bytes):
+    monkeypatch.setattr(flat, "_PARALLEL_FROM", 0)
+    monkeypatch.setattr(flat, "_TILES_PER_WORKER", 1)
+    pixels = np.random.default_rng(0).integers(1, 256, size=(N, 301)).astype(np.uint8)
+    images, labels = pixels / dtype(255), np.arange(N) % 5
+    random = np.random.default_rng(1)
+    start = [random.normal(0, 0.1, shape) for shape in ((301, 70), (70, 5))]
+    expected = [w.copy() for w in start]
+    reference.sgd_epoch(images.astype(np.float64), labels, expected, learning_rate=0.1, batch_size=7, output="softmax")
+    results = []
+    for threads in (1, 3):
+        weights = [w.astype(dtype) for w in start]
+        given = pixels if as_bytes else images
+        fm.sgd_epoch(given, labels, weights, learning_rate=0.1, batch_size=7, output="softmax", threads=threads)
+        for got, wanted in zip(weights, expected, strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=2e-6 if dtype == np.float32 else 1e-12)
+        results.append([w.tobytes() for w in weights])
+    assert results[0] == results[1]
+
+
+def test_many_images_are_predicted_alike_on_any_threads(monkeypatch):
+    monkeypatch.setattr(flat, "_PARALLEL_FROM", 0)
+    random = np.random.default_rng(0)
+    images = random.random((20_000, 40)) * (random.random((20_000, 40)) < 0.3)
+    weights = [random.normal(size=(40, 90)), random.normal(size=(90, 5))]
+    one, three = (fm.predict(images, weights, activation="tanh", threads=threads) for threads in (1, 3))
+    assert (one == three).all()
+    np.testing.assert_allclose(one, reference.predict(images, weights, activation="tanh"), atol=1e-11)
 
 
 def test_state_goes_out_and_in():
@@ -248,7 +284,12 @@ def test_a_layer_says_what_it_refuses(change, message):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"name": "lion"}, "optimizer is 'lion'"), ({"decay_1": 1.0}, "decay_1 is 1.0"), ({"epsilon": -1}, "epsilon is")],
+    [
+        ({"clip_norm": 1.0, "clip_value": 1.0}, "one at most"),
+        ({"name": "lion"}, "optimizer is 'lion'"),
+        ({"decay_1": 1.0}, "decay_1 is 1.0"),
+        ({"epsilon": -1}, "epsilon is"),
+    ],
 )
 def test_an_optimizer_says_what_it_refuses(change, message):
     with pytest.raises(ValueError, match=message):
@@ -284,12 +325,17 @@ def test_many_trainings_are_each_their_own_single_run(batch_size):
         assert all((x == y).all() for x, y in zip(a, b, strict=True))
 
 
+SOURCE = np.random.PCG64(1)
+TWINS = [np.random.Generator(SOURCE), np.random.Generator(SOURCE)]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"weights": []}, "weights is empty"),
         ({"learning_rate": [0.1]}, "learning_rate has 1 entries for 5 networks"),
         ({"dropout": 0.5}, "a stream of its own"),
+        ({"dropout": 0.5, "rng": TWINS * 2 + [1]}, "a stream of its own"),
         ({"dropout": 0.5, "rng": [np.random] * 5}, "a stream of its own"),
         ({"learning_rate": [0.1, 0.1, 0.1, 0.1, -1]}, "learning_rate is -1"),
         ({"biases": [[np.zeros(17), np.zeros(5)]] * 5}, "biases"),
@@ -310,3 +356,54 @@ def test_many_trainings_of_one_network_are_refused():
     weights = many_networks(np.float64)
     with pytest.raises(ValueError, match=r"weights\[(.)\] of network 0 and weights\[\1\] of network 3 share memory"):
         fm.sgd_many(images, labels, [*weights[:3], weights[0]], learning_rate=0.1)
+
+
+def test_a_failing_job_stops_the_others():
+    started = threading.Event()
+
+    def endless(threads, progress):
+        started.set()
+        while True:
+            progress(0)
+
+    def failing(threads, progress):
+        started.wait(5)
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        run_apart([endless, failing], 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rates": np.zeros(6)}, "6 learning rates; 47 samples make 5 batches"),
+        ({"order": np.array([0, 47])}, "order goes from 0 to 47; there are 47"),
+        ({"repeats": 2, "optimizer": spec.Optimizer("momentum")}, "plain SGD only"),
+    ],
+    ids=str,
+)
+def test_training_refuses_what_kernels_cannot_check(change, message):
+    images, labels = make_data(np.float64)
+    network = FlatNetwork(INPUTS, [spec.Layer(5, "softmax")], np.dtype(np.float64))
+    truth = truth_of(labels, N, 5, np.dtype(np.float64))
+    given = {"batch_size": 10, "rates": np.zeros(1), "optimizer": spec.Optimizer(), "loss": "cross_entropy", **change}
+    with pytest.raises(ValueError, match=message):
+        network.train(fm.pack(images), truth, **given)
+
+
+@pytest.mark.parametrize("density", [0.2, 1.0])
+def test_small_updates_from_large_batches_are_not_lost_in_single_precision(density):
+    """Added row by row to float32 weights, nearly two thirds of this update were lost."""
+    random = np.random.default_rng(0)
+    images = (random.random((5000, 60)) * (random.random((5000, 60)) < density)).astype(np.float32)
+    labels = random.integers(5, size=5000)
+    start = [random.normal(0, 0.3, shape) for shape in ((60, 33), (33, 5))]
+    updates = []
+    for dtype in (np.float32, np.float64):
+        weights = [w.astype(dtype) for w in start]
+        settings = {"learning_rate": 1e-3, "batch_size": 5000, "output": "softmax", "activation": "tanh"}
+        fm.sgd_epoch(images, labels, weights, **settings)
+        updates.append([w.astype(np.float64) - w0.astype(dtype) for w, w0 in zip(weights, start, strict=True)])
+    for single, double in zip(*updates, strict=True):
+        assert np.linalg.norm(single - double) < 5e-3 * np.linalg.norm(double)

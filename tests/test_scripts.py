@@ -312,6 +312,7 @@ def test_workers_run_all_or_none(monkeypatch):
 
 
 def test_rows_swapped_in_place_are_noticed_and_unchanged_arrays_are_not_packed_again(monkeypatch):
+    monkeypatch.setattr(packing, "_WORTH_REMEMBERING", 0)
     packings = []
     original = packing._pack
     monkeypatch.setattr(packing, "_pack", lambda x, workers: packings.append(len(x)) or original(x, workers))
@@ -325,7 +326,8 @@ def test_rows_swapped_in_place_are_noticed_and_unchanged_arrays_are_not_packed_a
     assert packings == [64, 64]
 
 
-def test_the_packing_of_a_freed_array_is_forgotten():
+def test_the_packing_of_a_freed_array_is_forgotten(monkeypatch):
+    monkeypatch.setattr(packing, "_WORTH_REMEMBERING", 0)
     images, labels = make_data(64, 128, 4, 0.3, "float64", seed=6)
     weights, _ = make_weights((128, 6, 4), "float64", False)
     packing._MEMORY._packed.clear()

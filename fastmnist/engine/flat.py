@@ -171,7 +171,6 @@ class FlatNetwork:
         optimizer: spec.Optimizer,
         loss: str,
         order: NDArray[np.int64] | None = None,
-        n_samples: int | None = None,
         steps_before: int = 0,
         loss_scale: float = 1.0,
         repeats: int = 1,
@@ -192,13 +191,13 @@ class FlatNetwork:
         batch_size : int
             Samples of a batch; the last one may have fewer.
         rates : ndarray, shape (steps,), float64
-            Learning rate of each step.
+            Learning rate of each step; training ends with the last one.
         optimizer : spec.Optimizer
             Update rule.
         loss : str
             "cross_entropy" for a softmax or sigmoid output; or "squared_error", whose gradient is (o - t) f'(o).
         order : ndarray of int64, optional
-            Indices of the samples. Default: the first `n_samples` (default: all), as they are.
+            Indices of the samples. Default: as they are.
         steps_before : int, default 0
             Steps that this optimiser has taken.
         loss_scale : float, default 1
@@ -216,7 +215,7 @@ class FlatNetwork:
         progress : callable, optional
             Called with the number of samples done, several times a second. May raise to stop.
         """
-        n_samples = len(packed if order is None else order) if n_samples is None else n_samples
+        n_samples = self._count_samples(packed, order, batch_size, len(rates))
         updates = self._updates(optimizer, loss, loss_scale, rates, steps_before, repeats)
         one_rate = bool((rates == rates[:1]).all())
         per_sample = batch_size == 1 and updates.direct and repeats == 1 and one_rate
@@ -269,6 +268,18 @@ class FlatNetwork:
         squared, entropy, correct, right_side, penalty = totals.tolist()
         return Totals(squared, entropy, int(correct), int(right_side), penalty)
 
+    @staticmethod
+    def _count_samples(packed: Packed, order: NDArray[np.int64] | None, batch_size: int, steps: int) -> int:
+        """Count the samples of so many steps; kernels would read past the end of what is not there."""
+        there = len(packed if order is None else order)
+        if steps > -(-there // batch_size):
+            raise ValueError(
+                f"there are {steps} learning rates; {there} samples make {-(-there // batch_size)} batches."
+            )
+        if order is not None and there and not (0 <= order.min() and order.max() < len(packed)):
+            raise ValueError(f"order goes from {order.min()} to {order.max()}; there are {len(packed)} samples.")
+        return min(there, steps * batch_size)
+
     def _updates(
         self,
         optimizer: spec.Optimizer,
@@ -281,6 +292,9 @@ class FlatNetwork:
         penalties = [layer.penalties for layer in self.layers]
         penalized = any(map(any, penalties))
         changed = optimizer.weight_decay or optimizer.clip_value or optimizer.clip_norm or optimizer.global_clip_norm
+        direct = optimizer.name == "sgd" and not penalized and not changed
+        if repeats > 1 and not direct:
+            raise ValueError(f"repeats is {repeats}; updates can be repeated with plain SGD only.")
         return Updates(
             loss=spec.LOSSES[loss],
             loss_scale=float(loss_scale),
@@ -296,7 +310,7 @@ class FlatNetwork:
             global_clip_norm=float(optimizer.global_clip_norm),
             penalties=np.array(penalties if penalized else np.empty((0, 4)), np.float64),
             repeats=repeats,
-            direct=optimizer.name == "sgd" and not penalized and not changed,
+            direct=direct,
         )
 
     def _dropout(
@@ -432,7 +446,7 @@ def truth_of(
         Factors on the samples' losses and gradients. Default: 1.
     floor : float
         Probabilities are clipped to [floor, 1 - floor] when their cross-entropy is reported. By default a certain
-        mistake costs 708, not infinity.
+        mistake costs 708 (87 in float32, whose softmax is never smaller), not infinity.
     threshold : float, default NaN
         Outputs and targets above it count as 1 in `Totals.right_side`; NaN counts nothing.
 

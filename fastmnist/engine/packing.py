@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmnist.engine.threads import count_threads, run_workers
+from fastmnist.engine.threads import count_threads, run_workers, worth
 from fastmnist.kernels import sparse
 
 Floats = NDArray[np.floating[Any]]
@@ -22,8 +22,12 @@ T = TypeVar("T")
 # Samples whose updates one block of exact per-sample SGD gathers. The recurrence grows with it, the number of passes
 # over the first layer's weights shrinks.
 PER_SAMPLE_BLOCK = 40
+# Blocks, Gram products and converted entries kept with the images: those of two batch sizes, and an evaluation.
+_KEPT = 6
 # Plain arrays whose packing is kept, most recent first: a training and a test set, and two to spare.
 _REMEMBERED = 4
+# Bytes of an array below which it is packed each time: single images must not crowd out a training set.
+_WORTH_REMEMBERING = 1 << 18
 # Share of non-zeros from which images are held, and multiplied, as a dense matrix.
 _DENSE_FROM = 0.5
 
@@ -51,7 +55,7 @@ class Packed:
     shape : tuple of int
         (N, I).
     density : float
-        Share of non-zero inputs.
+        Share of non-zero inputs; after `dropped`, what is to be expected of it.
     nbytes : int
         Memory held, blocks and Gram products prepared so far included.
     """
@@ -95,11 +99,16 @@ class Packed:
         images = images._replace(values=kept) if isinstance(images, Entries) else kept
         return Packed(self.shape, self.density * (1 - rate), images, self._scale / (1 - rate))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what can be prepared again out of copies and pickles."""
+        return self.__dict__ | {"_prepared": {}}
+
     def _once(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
         with _preparing:
-            if key not in self._prepared:
-                self._prepared[key] = make()
-            made: T = self._prepared[key]
+            made: T = self._prepared.pop(key) if key in self._prepared else make()
+            self._prepared[key] = made  # the last ones used are at the end
+            while len(self._prepared) > _KEPT:
+                self._prepared.pop(next(iter(self._prepared)))
             return made
 
     def _table(self, dtype: np.dtype[Any]) -> Floats:
@@ -109,9 +118,8 @@ class Packed:
 
     def _numbers(self, values: NDArray[Any], dtype: np.dtype[Any]) -> Floats:
         """Float values as they are computed with in `dtype`."""
-        if self._scale != 1:
-            values = values * self._scale
-        return values.astype(dtype, copy=False)
+        values = values.astype(dtype, copy=False)
+        return values if self._scale == 1 else values * dtype.type(self._scale)
 
     def _held(self, workers: int) -> Entries | NDArray[Any]:
         """Return the images, listed again if blocks have taken their place."""
@@ -186,7 +194,7 @@ class Packed:
         entries = self._entries(dtype, workers)
         n_pairs = -(-self.shape[1] // 2)
         n_blocks = -(-len(order) // capacity)
-        sizes = np.add.reduceat(np.diff(entries.starts)[order], np.arange(0, len(order), capacity))
+        sizes = np.add.reduceat(entries.starts[order + 1] - entries.starts[order], np.arange(0, len(order), capacity))
         n_entries = int(sizes.sum())
         stride = min(n_pairs, int(sizes.max()))
         blocks = sparse.Blocks(
@@ -201,6 +209,7 @@ class Packed:
             first=np.zeros((n_blocks, stride + 1), np.int32),
             dense=np.empty(0, dtype),
         )
+        workers = worth(workers, n_entries)
         cursors = np.empty((workers, n_pairs), np.int32)
         slots = np.empty((workers, capacity + 2), np.int32)
         run_workers(sparse.transpose, workers, *entries, order, cursors, slots, blocks)
@@ -279,7 +288,7 @@ def _count(x: NDArray[Any], workers: int) -> tuple[NDArray[np.int64], int, bool]
     n = len(x)
     table = np.arange(256, dtype=np.float32 if x.dtype == np.uint8 else x.dtype) / 255
     counts, nonzeros, coded = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.uint8)
-    run_workers(sparse.count_entries, workers, x, table.astype(table.dtype), counts, nonzeros, coded)
+    run_workers(sparse.count_entries, worth(workers, x.size), x, table.astype(table.dtype), counts, nonzeros, coded)
     return counts, int(nonzeros.sum()), x.dtype == np.uint8 or bool(coded.all())
 
 
@@ -291,7 +300,7 @@ def _list_entries(
     starts = np.concatenate(([0], np.cumsum(counts)))
     pairs = np.empty(starts[-1], _index_dtype(x.shape[1]))
     values = np.empty(2 * starts[-1], np.uint8 if as_codes else x.dtype)
-    run_workers(sparse.pack_entries, workers, x, as_codes and x.dtype != np.uint8, starts, pairs, values)
+    run_workers(sparse.pack_entries, worth(workers, x.size), x, as_codes and x.dtype != np.uint8, starts, pairs, values)
     return Entries(starts, pairs, values)
 
 
@@ -357,7 +366,7 @@ def _hash(x: NDArray[Any], workers: int) -> bytes:
     whole = octets.size // (8 * _HASH_WORDS) * 8 * _HASH_WORDS
     words = octets[:whole].view(np.uint64).reshape(-1, _HASH_WORDS)
     sums = np.empty(len(words), np.uint64)
-    run_workers(sparse.fingerprint, workers, words, _MULTIPLIERS, sums)
+    run_workers(sparse.fingerprint, worth(workers, words.size), words, _MULTIPLIERS, sums)
     return sums.tobytes() + octets[whole:].tobytes()
 
 
@@ -366,4 +375,6 @@ def as_packed(images: ArrayLike | Packed, threads: int | None) -> Packed:
     if isinstance(images, Packed):
         return images
     source = np.asarray(images)
+    if source.nbytes < _WORTH_REMEMBERING:
+        return _pack(_image_rows(source), count_threads(threads))
     return _MEMORY.packed(_image_rows(source), source, count_threads(threads))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 import numba
@@ -41,6 +41,11 @@ def count_threads(threads: int | None) -> int:
     if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 1:
         raise ValueError(f"threads is {threads!r}; a positive whole number or None (all) is wanted.")
     return min(int(threads), 4 * (os.cpu_count() or 1))
+
+
+def worth(threads: int, operations: int) -> int:
+    """Threads that some light operations are worth: starting one takes as long as 20,000 of them."""
+    return max(1, min(threads, operations // 20_000))
 
 
 def run_workers(kernel: Any, n_workers: int, *arguments: Any) -> None:
@@ -100,16 +105,20 @@ def _wait_for(workers: list[Future[None]]) -> None:
         raise interruption
 
 
-def run_apart(jobs: Sequence[Callable[[int, Callable[[int], None]], T]], threads: int | None) -> list[T]:
-    """Run independent jobs, each on one thread, ``job(threads=1, progress=...)``; returns their results in order.
+class _Stopped(Exception):
+    """Ends a job because another one has failed."""
 
-    Ctrl-C ends every job at its next report of progress.
+
+def run_apart(jobs: Sequence[Callable[[int, Callable[[int], None]], T]], threads: int | None) -> list[T]:
+    """Run independent jobs, each on one thread, ``job(1, progress)``; returns their results in order.
+
+    Ctrl-C, or an error in one of them, ends every job at its next report of progress.
     """
     stopped = threading.Event()
 
     def go_on(_: int) -> None:
         if stopped.is_set():
-            raise KeyboardInterrupt
+            raise _Stopped
 
     at_once = min(count_threads(threads), len(jobs))
     if at_once == 1 or numba.config.DISABLE_JIT:
@@ -117,9 +126,13 @@ def run_apart(jobs: Sequence[Callable[[int, Callable[[int], None]], T]], threads
     with ThreadPoolExecutor(at_once, thread_name_prefix="fastmnist-job") as pool:
         running = [pool.submit(job, 1, go_on) for job in jobs]
         try:
-            return [one.result() for one in running]
-        except BaseException:
+            wait(running, return_when=FIRST_EXCEPTION)
+        finally:
             stopped.set()
             for one in running:
                 one.cancel()
-            raise
+        ended = [one for one in running if not one.cancelled()]
+        errors = [one.exception() for one in ended if not isinstance(one.exception(), _Stopped)]
+        for error in filter(None, errors):
+            raise error
+        return [one.result() for one in ended]

@@ -28,11 +28,17 @@ _K_BLOCK = 128
 
 
 @inlined
+def _add(out, at, stride, tiles, width):
+    """Add a sum to `out` once: weights in single precision would lose the small terms one by one."""
+    vstore(out, at, stride, vadd(vload(out, at, stride, width), tiles))
+
+
+@inlined
 def _product_4_rows(s, s_at, s_row, s_k, v, v_at, v_k, v_tile, out, out_at, out_row, out_tile, n_k, width):
-    c0 = vload(out, out_at, out_tile, width)
-    c1 = vload(out, out_at + out_row, out_tile, width)
-    c2 = vload(out, out_at + 2 * out_row, out_tile, width)
-    c3 = vload(out, out_at + 3 * out_row, out_tile, width)
+    c0 = vsplat(out.dtype.type(0), width)
+    c1 = c0
+    c2 = c0
+    c3 = c0
     for k in range(n_k):
         tiles = vload(v, v_at + k * v_k, v_tile, width)
         p = s_at + k * s_k
@@ -40,18 +46,18 @@ def _product_4_rows(s, s_at, s_row, s_k, v, v_at, v_k, v_tile, out, out_at, out_
         c1 = vfma(vsplat(s[p + s_row], width), tiles, c1)
         c2 = vfma(vsplat(s[p + 2 * s_row], width), tiles, c2)
         c3 = vfma(vsplat(s[p + 3 * s_row], width), tiles, c3)
-    vstore(out, out_at, out_tile, c0)
-    vstore(out, out_at + out_row, out_tile, c1)
-    vstore(out, out_at + 2 * out_row, out_tile, c2)
-    vstore(out, out_at + 3 * out_row, out_tile, c3)
+    _add(out, out_at, out_tile, c0, width)
+    _add(out, out_at + out_row, out_tile, c1, width)
+    _add(out, out_at + 2 * out_row, out_tile, c2, width)
+    _add(out, out_at + 3 * out_row, out_tile, c3, width)
 
 
 @inlined
 def _product_1_row(s, s_at, s_k, v, v_at, v_k, v_tile, out, out_at, out_tile, n_k, width):
-    c = vload(out, out_at, out_tile, width)
+    c = vsplat(out.dtype.type(0), width)
     for k in range(n_k):
         c = vfma(vsplat(s[s_at + k * s_k], width), vload(v, v_at + k * v_k, v_tile, width), c)
-    vstore(out, out_at, out_tile, c)
+    _add(out, out_at, out_tile, c, width)
 
 
 @inlined

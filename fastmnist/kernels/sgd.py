@@ -63,7 +63,7 @@ class Parameters(NamedTuple):
     """Flat vectors in the layout of `spec.Layout`."""
 
     params: np.ndarray
-    grads: np.ndarray  # zero before and after; empty where updates are direct
+    grads: np.ndarray  # zero before and after; empty where updates are direct and not repeated
     slot_1: np.ndarray  # the optimiser's state, empty where it has none
     slot_2: np.ndarray
     factors: np.ndarray  # (layers, 2) float64: what clipping leaves of the gradients of weights and biases; 1 at first

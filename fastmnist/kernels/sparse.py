@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastmnist._jit import entry, inlined, kernel
-from fastmnist.kernels.simd import W1, W2, W3, W4, W5, decode, group_size, vfma, vload, vsplat, vstore
+from fastmnist.kernels.simd import W1, W2, W3, W4, W5, decode, group_size, vadd, vfma, vload, vsplat, vstore
 from fastmnist.spec import TILE_BYTES
 
 
@@ -70,7 +70,7 @@ def count_entries(w, n_workers, x, table, counts, nonzeros, coded):
             v = _second(x, n, i)
             if u != 0 or v != 0:
                 count += 1
-                nonzero += (u != 0) + (v != 0)
+                nonzero += int(u != 0) + int(v != 0)
                 finite &= (u - u == 0) & (v - v == 0)
                 in_table = in_table and _in_table(u, table) and _in_table(v, table)
         counts[n] = count if finite else -1
@@ -265,14 +265,16 @@ def _update_tiles(b, blocks, deltas, deltas_at, deltas_stride, out, at, row_leng
     base = blocks.start[b]
     for a in range(blocks.n_active[b]):
         i = at + 2 * blocks.active[b, a] * row_length
-        first = vload(out, i, lanes, width)
-        second = vload(out, i + row_length, lanes, width)
+        # Sums of their own: weights in single precision would lose the small terms one by one.
+        first = vsplat(out.dtype.type(0), width)
+        second = first
         for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
             delta = vload(deltas, deltas_at + np.int64(blocks.rows[e]) * lanes, deltas_stride, width)
             first = vfma(vsplat(decode(blocks.values, blocks.table, 2 * e), width), delta, first)
             second = vfma(vsplat(decode(blocks.values, blocks.table, 2 * e + 1), width), delta, second)
-        vstore(out, i, lanes, first)
-        vstore(out, i + row_length, lanes, second)
+        vstore(out, i, lanes, vadd(vload(out, i, lanes, width), first))
+        i += row_length
+        vstore(out, i, lanes, vadd(vload(out, i, lanes, width), second))
 
 
 @kernel
