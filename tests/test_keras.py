@@ -221,6 +221,7 @@ def test_frozen_layers_predict_but_do_not_train():
         (lambda: fit(make(), sample_weight=np.ones(N), class_weight={0: 1}), ValueError, "one of them"),
         (lambda: fit(make(), validation_split=0.999), ValueError, "validation_split=0.999"),
         (lambda: fit(make(), validation_data=X), ValueError, "validation_data is a ndarray"),
+        (lambda: fit(make(), validation_data=(X, CLASSES), validation_freq=0), ValueError, "validation_freq is 0"),
         (lambda: fit(make(), batch_size=0), ValueError, "batch_size is 0"),
         (lambda: fit(keras.Sequential([keras.Input((I,)), layers.Dense(3)])), ValueError, "not been compiled"),
         (
@@ -381,6 +382,11 @@ def test_validation():
     assert history["val_loss"][0] == model.evaluate(X, CLASSES, sample_weight=weights, verbose=0)[0]
     split = fit(model, validation_split=0.25).history
     assert split["val_loss"] == [model.evaluate(X[72:], CLASSES[72:], verbose=0)[0]]
+    by_class = fit(model, validation_split=0.25, class_weight={0: 9, 1: 9, 2: 9}).history
+    assert by_class["val_loss"] == split["val_loss"]
+    np.testing.assert_allclose(by_class["loss"], 9 * np.array(split["loss"]), rtol=1e-5)
+    by_sample = fit(model, validation_split=0.25, sample_weight=np.full(N, 9)).history
+    np.testing.assert_allclose(by_sample["val_loss"], 9 * np.array(split["val_loss"]), rtol=1e-5)
     steps = fit(model, validation_data=(X, CLASSES), validation_steps=2, validation_batch_size=10).history
     assert steps["val_loss"] == [model.evaluate(X[:20], CLASSES[:20], verbose=0)[0]]
     assert model.evaluate(X, CLASSES, batch_size=10, steps=2, verbose=0)[0] == steps["val_loss"][0]
@@ -436,6 +442,42 @@ def test_order_of_calls():
         "on_predict_begin", *["on_predict_batch_begin", "on_predict_batch_end"] * 2, "on_predict_end",
     ]  # fmt: skip
     assert calls[4][2]["outputs"].shape == (50, O)
+
+
+def test_every_method_is_given_logs():
+    given = []
+    whole = callbacks.LambdaCallback(
+        on_train_begin=lambda logs: given.append(logs),
+        on_epoch_begin=lambda epoch, logs: given.append(logs),
+        on_test_begin=lambda logs: given.append(logs),
+        on_predict_begin=lambda logs: given.append(logs),
+        on_predict_end=lambda logs: given.append(logs),
+    )
+    single = callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: given.append(logs),
+        on_test_batch_begin=lambda batch, logs: given.append(logs),
+        on_predict_batch_begin=lambda batch, logs: given.append(logs),
+    )
+    model = make()
+    fit(model, batch_size=N, callbacks=[whole, single])
+    model.evaluate(X, CLASSES, batch_size=N, verbose=0, callbacks=[whole, single])
+    model.predict(X, batch_size=N, verbose=0, callbacks=[whole, single])
+    assert given == [{}] * 8
+
+
+def test_a_callback_ends_evaluation_and_prediction():
+    class Stop(callbacks.Callback):
+        def on_test_batch_end(self, batch, logs=None):
+            self.model.stop_evaluating = batch == 1
+
+        def on_predict_batch_end(self, batch, logs=None):
+            self.model.stop_predicting = batch == 1
+
+    model = make()
+    stopped = model.evaluate(X, CLASSES, batch_size=10, verbose=0, callbacks=[Stop()])
+    np.testing.assert_allclose(stopped, model.evaluate(X[:20], CLASSES[:20], verbose=0))
+    assert len(model.predict(X, batch_size=10, verbose=0, callbacks=[Stop()])) == 20
+    assert len(model.predict(X, batch_size=10, verbose=0)) == N
 
 
 def test_batches_are_not_separate_for_those_who_do_not_listen():
@@ -525,7 +567,10 @@ def test_model_checkpoint(tmp_path, capsys):
     best = callbacks.ModelCheckpoint(path, save_best_only=True, save_weights_only=True, verbose=1)
     fit(make(), epochs=3, callbacks=[Scripted(val_loss=[2.0, 3.0, 1.0]), best])
     assert sorted(file.name for file in (tmp_path / "run").iterdir()) == ["01-2.0.weights.h5", "03-1.0.weights.h5"]
-    assert "Epoch 2: val_loss did not improve from 2.00000" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Epoch 1: finished saving model to " in printed
+    assert "Epoch 2: val_loss did not improve from 2.00000" in printed
+    assert "Epoch 2: finished" not in printed
     often = callbacks.ModelCheckpoint(tmp_path / "{batch}.weights.h5", save_weights_only=True, save_freq=4)
     fit(make(), callbacks=[often])
     assert (tmp_path / "4.weights.h5").exists()

@@ -360,6 +360,7 @@ class ModelCheckpoint(_Monitor):
         self._say(epoch, message)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         (self.model.save_weights if self.save_weights_only else self.model.save)(path, overwrite=True)
+        self._say(epoch, f"finished saving model to {path}")
 
     def _say(self, epoch: int, message: str) -> None:
         if self.verbose:

@@ -179,6 +179,8 @@ class Trainer:
         elif validation_split:
             (x, y, weights), held_out = arrays.split(validation_split, x, y, weights)
             val_x, val_y, val_weights = held_out
+            if class_weight is not None:  # in Keras they are for training alone
+                val_weights = None
             validation = self._data(val_x, val_y, val_weights, training=False)
         data = self._data(x, y, weights, training=True)
         batch_size = _batch_size(batch_size, steps_per_epoch, len(data))
@@ -188,9 +190,9 @@ class Trainer:
         hooks = _Hooks(callbacks, model, {"verbose": verbose, "epochs": epochs, "steps": batches.per_epoch})
         model.stop_training = False
         logs: dict[str, float] = {}
-        hooks.call("on_train_begin")
+        hooks.call("on_train_begin", {})
         for epoch in range(initial_epoch, epochs):
-            hooks.call("on_epoch_begin", epoch)
+            hooks.call("on_epoch_begin", epoch, {})
             progress = Progress(verbose, batches.per_epoch, f"Epoch {epoch + 1}/{epochs}" if epochs > 1 else "")
             logs = self._epoch(data, batches, hooks, progress)
             if validation is not None and due(epoch):
@@ -238,13 +240,16 @@ class Trainer:
         hooks = _Hooks(callbacks, self._host.model, {"verbose": verbose, "epochs": 1, "steps": n_steps})
         progress = Progress(verbose, n_steps)
         self._push(self._outputs_net)
-        hooks.call("on_predict_begin")
+        self._host.model.stop_predicting = False
+        hooks.call("on_predict_begin", {})
         parts = []
         for step, rows in _ranges(len(x), batch_size, steps, singly=hooks.listens("predict")):
-            hooks.call("on_predict_batch_begin", step)
+            hooks.call("on_predict_batch_begin", step, {})
             parts.append(self._outputs_net.infer(engine.as_packed(x[rows], None), None, None, want_outputs=True)[1])
             hooks.call("on_predict_batch_end", step, {"outputs": parts[-1]})
-        hooks.call("on_predict_end")
+            if self._host.model.stop_predicting:
+                break
+        hooks.call("on_predict_end", {})
         progress.finish({})
         return np.concatenate(parts)
 
@@ -272,7 +277,7 @@ class Trainer:
             step = start - first
             rows = slice(start * batches.size, min((start + 1 if singly else last) * batches.size, len(data)))
             order = batches.order_of(rows)
-            hooks.call("on_train_batch_begin", step)
+            hooks.call("on_train_batch_begin", step, {})
             totals = self._train(packed, truth, order, rows, batches.size, step, progress)
             weights = data.weights if data.weights is None or order is None else data.weights[order]
             sums.add_totals(totals, rows.stop - rows.start, weights)
@@ -329,13 +334,16 @@ class Trainer:
     ) -> dict[str, float]:
         sums = _Sums(self._loss, data.columns)
         self._push(self._net)
-        hooks.call("on_test_begin")
+        self._host.model.stop_evaluating = False
+        hooks.call("on_test_begin", {})
         for step, rows in _ranges(len(data), batch_size, steps, singly=hooks.listens("test")):
-            hooks.call("on_test_batch_begin", step)
+            hooks.call("on_test_batch_begin", step, {})
             scores, _ = self._net.infer(engine.as_packed(data.x[rows], None), self._truth(data, rows, None), None)
             weights = None if data.weights is None else data.weights[rows]
             sums.add_scores(scores, self._net.penalty(), weights)
             hooks.call("on_test_batch_end", step, sums.logs())
+            if self._host.model.stop_evaluating:
+                break
         logs = sums.logs()
         hooks.call("on_test_end", logs)
         progress.finish(logs)
@@ -583,11 +591,11 @@ def _ranges(n: int, batch_size: int, steps: int | None, singly: bool) -> list[tu
 
 def _due(validation_freq: int | Sequence[int]) -> Callable[[int], bool]:
     """Return whether to validate after an epoch, counted from 0."""
-    if isinstance(validation_freq, int):
+    if isinstance(validation_freq, int) and validation_freq > 0:
         return lambda epoch: (epoch + 1) % validation_freq == 0
     if isinstance(validation_freq, list | tuple):
         return lambda epoch: epoch + 1 in validation_freq
-    raise ValueError(f"validation_freq is {validation_freq!r}; a whole number, or a list of epochs, is wanted.")
+    raise ValueError(f"validation_freq is {validation_freq!r}; 1 or more, or a list of epochs, is wanted.")
 
 
 def _by_layer(weights: Weights, biases: Sequence[NDArray[Any] | None]) -> Weights:
