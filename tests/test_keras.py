@@ -684,6 +684,21 @@ def test_losses_and_metrics_on_their_own():
     assert metrics.BinaryAccuracy(threshold=0.6)([1, 0, 1], [0.7, 0.65, 0.5]) == np.float32(1 / 3)
 
 
+def test_weights_of_losses_and_metrics_on_their_own():
+    targets, outputs = [[1, 1], [0, 0]], [[0.98, 0.2], [0.0, 0.6]]
+    assert metrics.BinaryAccuracy()(targets, outputs, sample_weight=[[1, 0], [0, 1]]) == np.float32(0.5)
+    assert metrics.BinaryAccuracy()(targets, outputs, sample_weight=[[1, 0]]) == 1
+    assert metrics.BinaryAccuracy()(targets, outputs, sample_weight=[3, 1]) == np.float32(0.5)
+    assert metrics.Mean()([[1, 2], [3, 4]], sample_weight=[[1], [3]]) == np.float32(3)
+    squares = losses.mean_squared_error(targets, outputs)
+    mean = losses.MeanSquaredError()
+    np.testing.assert_allclose(mean(targets, outputs, sample_weight=3), 3 * squares.mean(), rtol=1e-6)
+    for weights in ([1, 3], [[1], [3]]):
+        np.testing.assert_allclose(mean(targets, outputs, weights), (squares * [1, 3]).mean(), rtol=1e-6)
+    with pytest.raises(ValueError, match="broadcast"):
+        mean(targets, outputs, sample_weight=[1, 2, 3])
+
+
 def test_no_warnings_from_plain_use():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

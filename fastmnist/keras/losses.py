@@ -118,10 +118,13 @@ class Loss:
         self._arguments = arguments
 
     def __call__(self, y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> np.float32:
-        """Return the mean over the samples, each multiplied by its weight."""
+        """Return the mean over the samples, each multiplied by its weight, or all of them by one."""
         values = self.call(y_true, y_pred)
         if sample_weight is not None:
-            values = values * np.asarray(sample_weight, np.float32).reshape(values.shape)
+            weights = np.asarray(sample_weight, np.float32)
+            if weights.shape == (*values.shape, 1):
+                weights = weights[..., 0]
+            values = values * np.broadcast_to(weights, values.shape)
         return np.float32(values.mean())
 
     def call(self, y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[Any]:

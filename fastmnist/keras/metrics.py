@@ -64,7 +64,12 @@ class Metric:
         self._add(self._values(y_true, y_pred), sample_weight)
 
     def _add(self, values: NDArray[Any], sample_weight: ArrayLike | None) -> None:
-        weights = np.ones(values.shape) if sample_weight is None else np.asarray(sample_weight).reshape(values.shape)
+        weights = np.asarray(1.0 if sample_weight is None else sample_weight, np.float64)
+        if weights.shape == (*values.shape, 1):
+            weights = weights[..., 0]
+        if 0 < weights.ndim < values.ndim:  # one for several values
+            values = values.mean(axis=tuple(range(weights.ndim, values.ndim)))
+        weights = np.broadcast_to(weights, values.shape)
         self._total += float((values * weights).sum())
         self._count += float(weights.sum())
 
@@ -128,8 +133,7 @@ class BinaryAccuracy(Metric):
 
     def _values(self, y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[Any]:
         outputs = np.asarray(y_pred) > self._arguments["threshold"]
-        right = np.asarray(y_true).reshape(outputs.shape) == outputs
-        return np.asarray(right.mean(axis=-1) if right.ndim > 1 else right)
+        return np.asarray(np.asarray(y_true).reshape(outputs.shape) == outputs)
 
 
 class MeanSquaredError(Metric):
