@@ -85,6 +85,7 @@ def test_a_model_without_input_is_built_by_its_data():
         (lambda m: m.set_weights([np.zeros(3)]), "has 4 weights; 1 were given"),
         (lambda m: m.set_weights([np.zeros(3)] * 4), r"kernel has shape \(12, 8\); shape \(3,\)"),
         (lambda m: m.get_layer("none"), "there are dense, dense_1"),
+        (lambda m: m.add(make().layers[0]), "has weights for 12 inputs, and gets 3"),
     ],
 )
 def test_a_refused_change_changes_nothing(change, message):
@@ -119,6 +120,21 @@ def test_config_round_trip():
     assert again.get_config() == model.get_config()
     assert again.get_compile_config() == model.get_compile_config()
     np.testing.assert_array_equal(again.layers[2].kernel, model.layers[2].kernel)
+    for copy in (keras.models.clone_model(model), keras.models.model_from_json(model.to_json())):
+        assert copy.get_config() == model.get_config()
+        assert not copy.compiled
+
+
+def test_old_words():
+    with pytest.warns(UserWarning, match="old name for shape"):
+        model = keras.Sequential([layers.InputLayer(input_shape=(I,)), layers.Dense(3, "softmax")])
+    assert model.input_shape == (None, I)
+    model.compile(optimizers.SGD, losses.SparseCategoricalCrossentropy, metrics=[metrics.SparseCategoricalAccuracy])
+    assert model.get_compile_config()["loss"]["class_name"] == "SparseCategoricalCrossentropy"
+    assert set(fit(model).history) == {"loss", "sparse_categorical_accuracy"}
+    assert isinstance(initializers.he_normal(seed=1), initializers.HeNormal)
+    assert isinstance(regularizers.get("l1l2"), regularizers.L1L2)
+    assert isinstance(model, keras.Model)
 
 
 def test_layers_compute_what_the_model_does():
@@ -179,11 +195,29 @@ def test_layers_compute_what_the_model_does():
         lambda: fit(make(metrics=[SPARSE]), sample_weight=np.ones(N)),
         lambda: fit(make(loss="mse", metrics=["accuracy"], units=1, output=None), y=X[:, 0]),
         lambda: keras.datasets.mnist.load_data("other.npz"),
+        lambda: layers.Conv2D(3, 3),
+        lambda: callbacks.TensorBoard(),
+        lambda: utils.plot_model(make()),
+        lambda: optimizers.schedules.CosineDecayRestarts(0.1, 10),
+        lambda: keras.Model(inputs=[], outputs=[]),
+        lambda: keras.Sequential([make()]),
+        lambda: type("Mine", (keras.Model,), {"call": print}),
+        lambda: type("Mine", (keras.Sequential,), {"train_step": print}),
+        lambda: fit(make(first=[type("Dense", (layers.Dense,), {})(I)])),
+        lambda: fit(make(loss=type("MeanSquaredError", (losses.MeanSquaredError,), {})())),
+        lambda: type("SGD", (optimizers.SGD,), {})(),
+        lambda: setattr(optimizers.SGD(), "momentum", 0.9),
     ],
 )
 def test_unsupported(refused):
     with pytest.raises(NotImplementedError, match=r"support|No activation"):
         refused()
+
+
+def test_names_that_are_nowhere():
+    assert not hasattr(layers, "Conv2d")
+    with pytest.raises(AttributeError, match=r"'fastmnist.keras.layers' has no attribute 'Conv2d'"):
+        layers.Conv2d  # noqa: B018
 
 
 def test_frozen_layers_predict_but_do_not_train():
@@ -200,11 +234,13 @@ def test_frozen_layers_predict_but_do_not_train():
         (lambda: layers.Dense(0), ValueError, "units is 0"),
         (lambda: layers.Dense(3, unknown=1), ValueError, "does not know the arguments unknown"),
         (lambda: layers.Dense(3, "none"), ValueError, "Unknown activation 'none'"),
+        (lambda: layers.Dense(3, name="a/b"), ValueError, "without '/'"),
         (lambda: layers.Dropout(1.5), ValueError, "rate is 1.5"),
         (lambda: keras.Input(), ValueError, "shape is None"),
         (lambda: optimizers.SGD(lr=0.1), ValueError, "lr"),
         (lambda: optimizers.SGD(momentum=2), ValueError, "momentum is 2"),
         (lambda: optimizers.SGD(clipnorm=1, clipvalue=1), ValueError, "one is accepted"),
+        (lambda: optimizers.AdamW(weight_decay=None), ValueError, "weight_decay is None"),  # type: ignore[arg-type]
         (lambda: optimizers.get("sdg"), ValueError, "optimizer 'sdg'"),
         (lambda: losses.get("msee"), ValueError, "loss 'msee'"),
         (lambda: metrics.get("acuracy"), ValueError, "metric 'acuracy'"),

@@ -19,10 +19,11 @@ from fastmnist.keras import (
     utils,
 )
 from fastmnist.keras.layers import Input
-from fastmnist.keras.models import Sequential
+from fastmnist.keras.models import Model, Sequential
 
 __all__ = [
     "Input",
+    "Model",
     "Sequential",
     "activations",
     "backend",

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastmnist.keras.serialization import stand_ins
+
 __all__ = ["get", "linear", "relu", "serialize", "sigmoid", "softmax", "tanh"]
 
 Activation = Callable[[ArrayLike], NDArray[Any]]
@@ -17,6 +19,7 @@ _ELSEWHERE = (
     "log_softmax mish relu6 selu silu soft_shrink softplus softsign sparse_plus sparse_sigmoid sparsemax squareplus "
     "swish tanh_shrink threshold"
 ).split()
+__getattr__ = stand_ins(__name__, _ELSEWHERE)
 
 
 def linear(x: ArrayLike) -> NDArray[Any]:

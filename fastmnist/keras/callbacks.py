@@ -17,6 +17,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 
 from fastmnist.keras.progress import say
+from fastmnist.keras.serialization import stand_ins
 
 __all__ = [
     "CSVLogger",
@@ -29,6 +30,9 @@ __all__ = [
     "ReduceLROnPlateau",
     "TerminateOnNaN",
 ]
+
+_ELSEWHERE = "BackupAndRestore CallbackList OrbaxCheckpoint ProgbarLogger RemoteMonitor SwapEMAWeights TensorBoard"
+__getattr__ = stand_ins(__name__, _ELSEWHERE.split())
 
 Logs = dict[str, Any]
 Method = TypeVar("Method", bound=Callable[..., Any])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastmnist.keras.naming import snake_case
-from fastmnist.keras.serialization import resolve
+from fastmnist.keras.serialization import resolve, stand_ins
 
 __all__ = [
     "Constant",
@@ -273,7 +273,13 @@ _CLASSES = {
     )
 }  # fmt: skip
 _CLASSES |= {snake_case(name): c for name, c in _CLASSES.items()}
-_ELSEWHERE = "Identity IdentityInitializer Orthogonal OrthogonalInitializer STFT".split()
+_ELSEWHERE = "Identity IdentityInitializer Orthogonal OrthogonalInitializer STFT STFTInitializer".split()
+__getattr__ = stand_ins(__name__, _ELSEWHERE)
+
+constant, ones, zeros = Constant, Ones, Zeros
+glorot_normal, glorot_uniform, he_normal, he_uniform = GlorotNormal, GlorotUniform, HeNormal, HeUniform
+lecun_normal, lecun_uniform, variance_scaling = LecunNormal, LecunUniform, VarianceScaling
+random_normal, random_uniform, truncated_normal = RandomNormal, RandomUniform, TruncatedNormal
 
 
 def get(identifier: Any) -> Any:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmnist.keras import activations, initializers, regularizers
 from fastmnist.keras.naming import auto_name
-from fastmnist.keras.serialization import refuse_arguments, resolve, serialize
+from fastmnist.keras.serialization import refuse_arguments, resolve, serialize, stand_ins
 from fastmnist.keras.variables import Variable
 
 __all__ = ["Activation", "Dense", "Dropout", "Flatten", "Input", "InputLayer", "Layer", "ReLU", "Rescaling", "get"]
@@ -72,6 +72,8 @@ class Layer:
         if not isinstance(trainable, bool):
             raise ValueError(f"trainable is {trainable!r}; True or False is wanted.")
         refuse_arguments(kind, activity_regularizer=activity_regularizer, autocast=None if autocast else "False")
+        if name is not None and "/" in str(name):
+            raise ValueError(f"name is {name!r}; a name without '/' is wanted.")
         self.name = auto_name(kind) if name is None else str(name)
         self.trainable = trainable
         self.dtype = _dtype(kind, dtype)
@@ -189,6 +191,8 @@ class InputLayer(Layer):
     dtype : str, optional
         "float32", or "uint8" for images: their numbers are taken as they are, 0 to 255.
     name : str, optional
+    input_shape : tuple of int, optional
+        Keras's old name for `shape`.
     batch_size, sparse, ragged, input_tensor, optional
         Not supported.
     """
@@ -204,8 +208,12 @@ class InputLayer(Layer):
         input_tensor: Any = None,
         optional: bool = False,
         name: str | None = None,
+        input_shape: Sequence[int] | None = None,
     ) -> None:
         super().__init__(name=name)
+        if input_shape is not None:
+            warnings.warn("input_shape is Keras's old name for shape.", stacklevel=2)
+            shape = input_shape
         if (shape is None) == (batch_shape is None):
             raise ValueError(f"shape is {shape} and batch_shape is {batch_shape}; one of them is wanted.")
         if batch_shape is not None:
@@ -332,7 +340,18 @@ class Dense(Layer):
         return Variable(value, name, f"{self.name}/{name}", self.dtype)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """Return the input's shape with `units` as its last dimension."""
+        """Return the input's shape with `units` as its last dimension.
+
+        Raises
+        ------
+        ValueError
+            If the weights exist, for another number of inputs.
+        """
+        if self.built and input_shape[-1] != self.kernel.shape[0]:
+            raise ValueError(
+                f"layer {self.name!r} has weights for {self.kernel.shape[0]} inputs, and gets {input_shape[-1]}; use a "
+                "new layer."
+            )
         return (*input_shape[:-1], self.units)
 
     def call(self, inputs: NDArray[Any], training: bool = False) -> NDArray[Any]:
@@ -518,6 +537,23 @@ class Rescaling(Layer):
         """Return the constructor's arguments."""
         return {**super().get_config(), "scale": self.scale, "offset": self.offset}
 
+
+_ELSEWHERE = (
+    "ActivityRegularization Add AdditiveAttention AlphaDropout Attention AutoContrast Average AveragePooling1D "
+    "AveragePooling2D AveragePooling3D BatchNormalization Bidirectional CategoryEncoding CenterCrop Concatenate Conv1D "
+    "Conv1DTranspose Conv2D Conv2DTranspose Conv3D Conv3DTranspose ConvLSTM1D ConvLSTM2D ConvLSTM3D Convolution1D "
+    "Convolution2D Convolution3D Cropping1D Cropping2D Cropping3D DepthwiseConv1D DepthwiseConv2D Discretization Dot "
+    "ELU EinsumDense Embedding GRU GRUCell GaussianDropout GaussianNoise GlobalAveragePooling1D GlobalAveragePooling2D "
+    "GlobalAveragePooling3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D GroupNormalization Hashing "
+    "Identity IntegerLookup LSTM LSTMCell Lambda LayerNormalization LeakyReLU Masking MaxPool1D MaxPool2D MaxPool3D "
+    "MaxPooling1D MaxPooling2D MaxPooling3D Maximum Minimum MultiHeadAttention Multiply Normalization PReLU Permute "
+    "RNN RandomBrightness RandomContrast RandomCrop RandomFlip RandomRotation RandomTranslation RandomZoom "
+    "RepeatVector Reshape Resizing SeparableConv1D SeparableConv2D SimpleRNN SimpleRNNCell Softmax SpatialDropout1D "
+    "SpatialDropout2D SpatialDropout3D SpectralNormalization StringLookup Subtract TextVectorization TimeDistributed "
+    "UnitNormalization UpSampling1D UpSampling2D UpSampling3D Wrapper ZeroPadding1D ZeroPadding2D ZeroPadding3D add "
+    "average concatenate dot maximum minimum multiply subtract"
+).split()
+__getattr__ = stand_ins(__name__, _ELSEWHERE)
 
 _CLASSES = {c.__name__: c for c in (Activation, Dense, Dropout, Flatten, InputLayer, ReLU, Rescaling)}
 

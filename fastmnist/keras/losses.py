@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmnist.keras.naming import snake_case
-from fastmnist.keras.serialization import refuse_arguments, resolve, serialize
+from fastmnist.keras.serialization import refuse_arguments, resolve, serialize, stand_ins
 
 __all__ = [
     "BinaryCrossentropy",
@@ -248,8 +248,9 @@ _CLASSES |= {snake_case(name): c for name, c in _CLASSES.items()} | _SHORT
 _ELSEWHERE = (
     "KLDivergence Poisson BinaryFocalCrossentropy CategoricalFocalCrossentropy MeanAbsoluteError "
     "MeanAbsolutePercentageError MeanSquaredLogarithmicError CosineSimilarity LogCosh Huber Hinge SquaredHinge "
-    "CategoricalHinge Dice Tversky Circle CTC kld mae mape msle"
+    "CategoricalHinge Dice Tversky Circle CTC crossentropy ce kld mae mape msle"
 ).split()
+__getattr__ = stand_ins(__name__, _ELSEWHERE)
 
 
 def get(identifier: Any) -> Loss | None:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmnist.keras import losses
 from fastmnist.keras.naming import snake_case
-from fastmnist.keras.serialization import refuse_arguments, resolve, serialize
+from fastmnist.keras.serialization import refuse_arguments, resolve, serialize, stand_ins
 
 __all__ = [
     "BinaryAccuracy",
@@ -193,6 +193,7 @@ _ELSEWHERE = (
     "SquaredHinge CategoricalHinge KLDivergence Poisson TopKCategoricalAccuracy SparseTopKCategoricalAccuracy F1Score "
     "FBetaScore IoU BinaryIoU MeanIoU OneHotIoU OneHotMeanIoU mae mape msle kld crossentropy ce"
 ).split()
+__getattr__ = stand_ins(__name__, _ELSEWHERE)
 
 
 def get(identifier: Any) -> Metric:

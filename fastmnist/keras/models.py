@@ -16,7 +16,7 @@ from fastmnist.keras.layers import InputLayer, Layer, Shape
 from fastmnist.keras.naming import auto_name
 from fastmnist.keras.plan import plan_network
 from fastmnist.keras.saving import export, load_model, load_weights, save_model, save_weights
-from fastmnist.keras.serialization import refuse_arguments, serialize
+from fastmnist.keras.serialization import class_name, refuse_arguments, serialize
 from fastmnist.keras.summary import print_summary
 from fastmnist.keras.task import Metric, Task
 from fastmnist.keras.variables import Variable
@@ -26,10 +26,34 @@ if TYPE_CHECKING:
 
     from fastmnist.keras.trainer import Trainer
 
-__all__ = ["Sequential", "load_model", "save_model"]
+__all__ = ["Model", "Sequential", "clone_model", "load_model", "model_from_json", "save_model"]
 
 
-class Sequential:
+class Model:
+    """What a `Sequential` is an instance of; models of other kinds are not supported."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        raise NotImplementedError(
+            "functional models and models of your own classes are not supported; pass the layers to Sequential."
+        )
+
+    def __init_subclass__(cls) -> None:
+        """Refuse methods that Keras would call in training and the engine does not."""
+        own = sorted(_KERAS_CALLS.intersection(vars(cls)))
+        if own:
+            raise NotImplementedError(
+                f"{cls.__name__} defines {', '.join(own)}: models with their own computation are not supported. Pass "
+                "the layers to Sequential, and use callbacks to look on."
+            )
+
+
+_KERAS_CALLS = frozenset(
+    "call train_step test_step predict_step make_train_function make_test_function make_predict_function compute_loss "
+    "compute_metrics".split()
+)
+
+
+class Sequential(Model):
     """A stack of layers, each of which takes the outputs of the one before.
 
     Parameters
@@ -49,8 +73,8 @@ class Sequential:
         As given to `compile`.
     history : History
         Of the last `fit`.
-    stop_training : bool
-        Set by callbacks to end a `fit`.
+    stop_training, stop_evaluating, stop_predicting : bool
+        Set by callbacks to end a `fit`, `evaluate` or `predict`.
 
     Examples
     --------
@@ -71,7 +95,7 @@ class Sequential:
         self._input_shape: Shape | None = None
         self.built = False
         self.compiled = False
-        self.stop_training = False
+        self.stop_training = self.stop_evaluating = self.stop_predicting = False
         self.optimizer: Any = None
         self.loss: Any = None
         self.history: History
@@ -89,14 +113,19 @@ class Sequential:
         Raises
         ------
         ValueError
-            If it is no layer, its name is taken, or it is a second `Input`. Nothing has changed then.
+            If it is no layer, its name is taken, it is a second `Input`, or its weights are for other inputs. Nothing
+            has changed then.
         """
+        if isinstance(layer, Sequential):
+            raise NotImplementedError(f"model {layer.name!r} as a layer is not supported; add its layers one by one.")
         if not isinstance(layer, Layer):
             raise ValueError(f"{layer!r} is a {type(layer).__name__}; a layer of fastmnist.keras.layers is wanted.")
         if any(layer.name == other.name for other in self._layers):
             raise ValueError(f"the model has a layer named {layer.name!r}; give this one another name.")
         if isinstance(layer, InputLayer) and self._layers:
             raise ValueError(f"model {self.name!r} has layers already; an Input has to be the first one.")
+        if self._input_shape is not None:
+            layer.compute_output_shape(self.output_shape)
         if not self._layers and layer.input_shape_given is not None:
             self._layers.append(InputLayer(batch_shape=layer.input_shape_given))
         self._layers.append(layer)
@@ -601,12 +630,12 @@ class Sequential:
             raise NotImplementedError(f"training with {frozen} not trainable is not supported; set trainable to True.")
         if self._trainer is None:
             shape = tuple(n for n in self.input_shape[1:] if n is not None)
-            stack = [(type(layer).__name__, {**layer.get_config(), "trainable": True}) for layer in self.layers]
+            stack = [(class_name(layer), {**layer.get_config(), "trainable": True}) for layer in self.layers]
             plan = plan_network(stack, shape)
             task = None
             if self._loss is not None:
                 task = Task(
-                    loss=type(self._loss).__name__,
+                    loss=class_name(self._loss),
                     loss_config=self._loss.get_config(),
                     metrics=tuple(self._metrics),
                     optimizer=self.optimizer.plan(),
@@ -624,6 +653,25 @@ class Sequential:
     def __repr__(self) -> str:
         """Return class, name and whether it is built."""
         return f"<Sequential name={self.name}, built={self.built}>"
+
+
+def clone_model(model: Sequential) -> Sequential:
+    """Return a model with the same layers and new weights, not compiled."""
+    return Sequential.from_config(model.get_config())
+
+
+def model_from_json(json_string: str) -> Sequential:
+    """Return a model, with new weights, from what `Sequential.to_json` returned.
+
+    Raises
+    ------
+    NotImplementedError
+        If it describes a model of another class.
+    """
+    saved = json.loads(json_string)
+    if saved["class_name"] != "Sequential":
+        raise NotImplementedError(f"a model of class {saved['class_name']} is not supported; Sequential is.")
+    return Sequential.from_config(saved["config"])
 
 
 class _Adapter:
@@ -663,7 +711,7 @@ def _metrics(given: Any, weighted_ones: Any) -> list[Metric]:
             name, kind, config = thing, "accuracy", {}
             if thing not in ("accuracy", "acc"):
                 metric = metrics.get(thing)
-                kind, config = type(metric).__name__, metric.get_config()
+                kind, config = class_name(metric), metric.get_config()
                 name = thing if isinstance(thing, str) else metric.name
             taken = [other.name for other in found]
             if name in taken and weighted:
@@ -683,4 +731,6 @@ def _flat(given: Any) -> list[Any]:
 
 def _written(thing: Any) -> Any:
     """Return a loss or metric as a config names it."""
+    if isinstance(thing, type):
+        thing = thing()
     return thing.__name__ if callable(thing) and not hasattr(thing, "get_config") else serialize(thing)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastmnist.keras.serialization import resolve
+from fastmnist.keras.serialization import resolve, stand_ins
 
 __all__ = ["L1", "L1L2", "L2", "Regularizer", "get", "l1", "l1_l2", "l2"]
 
@@ -68,13 +68,16 @@ class L1L2(Regularizer):
         super().__init__(l1, l2)
 
 
+_ELSEWHERE = ["OrthogonalRegularizer", "orthogonal_regularizer"]
+__getattr__ = stand_ins(__name__, _ELSEWHERE)
+
 l1, l2, l1_l2 = L1, L2, L1L2
-_CLASSES = {"L1": L1, "L2": L2, "L1L2": L1L2, "l1": L1, "l2": L2, "l1_l2": L1L2}
+_CLASSES = {"L1": L1, "L2": L2, "L1L2": L1L2, "l1": L1, "l2": L2, "l1l2": L1L2, "l1_l2": L1L2}
 
 
 def get(identifier: Any) -> Regularizer | None:
     """Return the regulariser of that name, config or class; None and objects stay what they are."""
-    found = resolve("regularizer", identifier, _CLASSES, ["OrthogonalRegularizer", "orthogonal_regularizer"])
+    found = resolve("regularizer", identifier, _CLASSES, _ELSEWHERE)
     if found is not None and not isinstance(found, Regularizer):
         raise NotImplementedError(f"regularizer {found!r} is not supported; L1, L2 and L1L2 are.")
     return found

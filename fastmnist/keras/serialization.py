@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-__all__ = ["refuse_arguments", "resolve", "serialize"]
+__all__ = ["class_name", "refuse_arguments", "resolve", "serialize", "stand_ins"]
 
 
 def serialize(thing: Any) -> Any:
@@ -26,6 +26,36 @@ def serialize(thing: Any) -> Any:
     }
     build_shape = getattr(thing, "build_shape", None)
     return saved if build_shape is None else {**saved, "build_config": {"input_shape": list(build_shape)}}
+
+
+def class_name(thing: Any) -> str:
+    """Return the name of a class of this package; of a subclass of yours with its module, which no plan accepts.
+
+    What the methods of a subclass do is unknown to the engine, so it must not be taken for a base class of the same
+    name.
+    """
+    kind = type(thing)
+    return kind.__name__ if kind.__module__.startswith("fastmnist.keras.") else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def stand_ins(module: str, names: Iterable[str]) -> Callable[[str], Any]:
+    """Return a module's ``__getattr__`` for names that Keras has and this package has not.
+
+    Scripts may import them, as many do without need. Calling one raises NotImplementedError.
+    """
+    known = frozenset(names)
+
+    def get_stand_in(name: str) -> Any:
+        if name not in known:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+        def stand_in(*arguments: Any, **options: Any) -> Any:
+            raise NotImplementedError(f"{module}.{name} is not supported; see the names in {module}.__all__.")
+
+        stand_in.__name__ = name
+        return stand_in
+
+    return get_stand_in
 
 
 def resolve(
@@ -60,9 +90,10 @@ def resolve(
         made = classes.get(identifier)
         if made is None:
             accepted = ", ".join(sorted({value.__name__ for value in classes.values()}))
-            message = f"{kind} {identifier!r} is not supported; there are {accepted}."
             other = identifier.lower().replace("_", "") in {name.lower().replace("_", "") for name in elsewhere}
-            raise NotImplementedError(message) if other else ValueError(f"Could not interpret {message}")
+            if other:
+                raise NotImplementedError(f"{kind} {identifier!r} is not supported; there are {accepted}.")
+            raise ValueError(f"Could not interpret {kind} {identifier!r}; there are {accepted}.")
         build: Callable[..., T] = getattr(made, "from_config", None) or (lambda _: made())
         return made() if config is None else build(dict(config))
     given: T | None = identifier() if isinstance(identifier, type) else identifier

@@ -10,8 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmnist import data
 from fastmnist.keras import naming
+from fastmnist.keras.serialization import stand_ins
 
 __all__ = ["clear_session", "get_random_seed", "normalize", "set_random_seed", "to_categorical"]
+
+_ELSEWHERE = (
+    "CustomObjectScope PyDataset Sequence array_to_img custom_object_scope get_file image_dataset_from_directory "
+    "img_to_array load_img model_to_dot pad_sequences plot_model register_keras_serializable save_img split_dataset"
+)
+__getattr__ = stand_ins(__name__, _ELSEWHERE.split())
 
 _seed: int | None = None
 

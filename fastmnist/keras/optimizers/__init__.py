@@ -16,7 +16,7 @@ from fastmnist.keras.naming import auto_name
 from fastmnist.keras.optimizers import schedules
 from fastmnist.keras.optimizers.schedules import LearningRateSchedule
 from fastmnist.keras.plan import plan_optimizer, plan_rate
-from fastmnist.keras.serialization import resolve, serialize
+from fastmnist.keras.serialization import class_name, resolve, serialize, stand_ins
 from fastmnist.keras.variables import Variable
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "deserialize", "get", "schedules", "serialize"]
@@ -93,7 +93,7 @@ class Optimizer:
         self._rate: Variable | LearningRateSchedule
         self._set_rate(learning_rate)
         self._slots: list[tuple[Variable, ...]] = []
-        plan_optimizer(type(self).__name__, self.get_config())
+        self.plan()
 
     def _set_rate(self, learning_rate: Rate) -> None:
         if isinstance(learning_rate, Mapping):
@@ -180,7 +180,7 @@ class Optimizer:
 
     def plan(self) -> spec.Optimizer:
         """Return the constants as the engine takes them."""
-        return plan_optimizer(type(self).__name__, self.get_config())
+        return plan_optimizer(class_name(self), self.get_config())
 
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
         """Not supported."""
@@ -195,6 +195,14 @@ class Optimizer:
     def from_config(cls, config: Mapping[str, Any]) -> Optimizer:
         """Make one, with a new state, from its config."""
         return cls(**config)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse new constants."""
+        if name in self.__dict__.get("_constants", ()):
+            raise NotImplementedError(
+                f"changing {name} of {self.name!r} is not supported; compile with a new {type(self).__name__} instead."
+            )
+        super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> Any:
         """Give the constants as attributes: ``optimizer.momentum``."""
@@ -253,12 +261,12 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with a `weight_decay` of 0.004 by default."""
+    """Adam with a `weight_decay`, 0.004 by default."""
 
     def __init__(
         self,
         learning_rate: Rate = 0.001,
-        weight_decay: float | None = 0.004,
+        weight_decay: float = 0.004,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
@@ -266,6 +274,8 @@ class AdamW(Adam):
         *args: Any,
         **options: Any,
     ) -> None:
+        if weight_decay is None:
+            raise ValueError("weight_decay is None; AdamW takes a float, and Adam does without.")
         super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay, *args, **options)
 
 
@@ -297,6 +307,7 @@ class RMSprop(Optimizer):
 _CLASSES = {c.__name__: c for c in (SGD, Adam, AdamW, RMSprop)}
 _CLASSES |= {name.lower(): c for name, c in _CLASSES.items()}
 _ELSEWHERE = "Adadelta Adagrad Adafactor Adamax Ftrl Lamb Lion LossScaleOptimizer Muon Nadam ScheduleFreeAdamW".split()
+__getattr__ = stand_ins(__name__, _ELSEWHERE)
 
 
 def get(identifier: Any) -> Optimizer:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastmnist.keras.plan import plan_rate
-from fastmnist.keras.serialization import resolve, serialize
+from fastmnist.keras.serialization import resolve, serialize, stand_ins
 
 __all__ = [
     "CosineDecay",
@@ -21,6 +21,10 @@ __all__ = [
     "deserialize",
     "serialize",
 ]
+
+
+_ELSEWHERE = ["CosineDecayRestarts"]
+__getattr__ = stand_ins(__name__, _ELSEWHERE)
 
 
 class LearningRateSchedule:
@@ -155,7 +159,7 @@ class PiecewiseConstantDecay(LearningRateSchedule):
 
 def deserialize(config: Mapping[str, Any]) -> LearningRateSchedule:
     """Make a schedule from a dictionary made by `serialize`."""
-    made = resolve("learning rate schedule", config, _CLASSES, ["CosineDecayRestarts"])
+    made = resolve("learning rate schedule", config, _CLASSES, _ELSEWHERE)
     if not isinstance(made, LearningRateSchedule):
         raise TypeError(f"{config!r} does not describe a learning rate schedule.")
     return made
