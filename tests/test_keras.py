@@ -57,6 +57,7 @@ def test_names_and_shapes():
     assert [layer.name for layer in model.layers] == ["dense", "re_lu", "dense_1"]
     assert model.name == "sequential"
     assert (model.input_shape, model.output_shape) == ((None, 4), (None, 2))
+    assert model.compute_output_shape((7, 4)) == (7, 2)
     assert [w.path for w in model.weights][:2] == ["sequential/dense/kernel", "sequential/dense/bias"]
     assert model.count_params() == 5 * 4 + 5 + 5 * 2 + 2
     assert model.pop().name == "dense_1"

@@ -231,7 +231,11 @@ class Sequential(Model):
     @property
     def output_shape(self) -> Shape:
         """Shape of the outputs, the batch's dimension included."""
-        shape = self.input_shape
+        return self.compute_output_shape(self.input_shape)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of the outputs for inputs of that shape, the batch's dimension included."""
+        shape = tuple(input_shape)
         for layer in self.layers:
             shape = layer.compute_output_shape(shape)
         return shape
