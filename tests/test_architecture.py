@@ -100,7 +100,7 @@ def test_kernel_files_are_found():
     assert any(compiled_functions(path.read_text(encoding="utf-8")) for path in KERNEL_FILES)
 
 
-@pytest.mark.parametrize("module", ["scripts", "engine.network", "engine.packing", "data"])
+@pytest.mark.parametrize("module", ["scripts", "engine.network", "engine.packing", "data", "keras.models"])
 def test_docstring_examples(module):
     result = doctest.testmod(importlib.import_module(f"fastmnist.{module}"))
     assert result.attempted

@@ -6,6 +6,7 @@ It knows class names and configs, arrays, and callbacks by the names of their me
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import sys
@@ -22,6 +23,7 @@ from fastmnist.keras import arrays
 from fastmnist.keras.plan import LossPlan, Plan, Unsupported, plan_loss
 from fastmnist.keras.progress import Progress
 from fastmnist.keras.task import Host, Metric, Task, Weights
+from fastmnist.notice import compile_notice
 
 __all__ = ["Host", "Metric", "Task", "Trainer", "listens"]
 
@@ -194,7 +196,8 @@ class Trainer:
         for epoch in range(initial_epoch, epochs):
             hooks.call("on_epoch_begin", epoch, {})
             progress = Progress(verbose, batches.per_epoch, f"Epoch {epoch + 1}/{epochs}" if epochs > 1 else "")
-            logs = self._epoch(data, batches, hooks, progress)
+            with compile_notice() if verbose else contextlib.nullcontext():
+                logs = self._epoch(data, batches, hooks, progress)
             if validation is not None and due(epoch):
                 size = _batch_size(validation_batch_size or batch_size, None, len(validation))
                 found = self._evaluate(validation, size, validation_steps, hooks, Progress(0, 1))
