@@ -573,8 +573,8 @@ def test_images_stay_packed_where_nothing_changes_them(monkeypatch):
 def test_verification_catches_a_wrong_plan(monkeypatch):
     from fastmnist import scripts as functions
 
-    train = functions.sgd_epoch
-    monkeypatch.setattr(functions, "sgd_epoch", lambda *a, **k: train(*a, **{**k, "learning_rate": 0.0501}))
+    prepare = functions.prepare
+    monkeypatch.setattr(functions, "prepare", lambda *a, **k: prepare(*a, **{**k, "learning_rate": 0.0501}))
     replaced, records = run_both(PER_SAMPLE.split("    test_error")[0], exact=True)
     assert not replaced
     assert any("differs by" in r.refusal for r in records)

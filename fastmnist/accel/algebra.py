@@ -15,7 +15,9 @@ from typing import Any, TypeAlias
 Shape: TypeAlias = tuple[int, int]
 
 # f(x) for each entry of x: transposing the result is transposing the argument.
-ELEMENTWISE = frozenset({"relu", "tanh", "sigmoid", "exp", "positive", "not_negative", "inverse", "log", "abs", "sqrt"})
+ELEMENTWISE = frozenset(
+    {"relu", "tanh", "sigmoid", "exp", "positive", "not_negative", "inverse", "log", "clip", "abs", "sqrt"}
+)
 _ZERO_OR_ONE = frozenset({"positive", "not_negative", "mask"})
 _NEVER_NEGATIVE = _ZERO_OR_ONE | {"relu", "sigmoid", "softmax", "exp", "one", "abs"}
 # Where two coefficients agree to this many digits, they are the same: a rate computed in another order, say.
@@ -191,7 +193,7 @@ class Algebra:
             case "matmul":
                 return self.matmul(self.transpose(x.args[1]), self.transpose(x.args[0]))
             case op if op in ELEMENTWISE:
-                return self.leaf(op, self.transpose(x.args[0]), shape=shape)
+                return self.leaf(op, self.transpose(x.args[0]), *x.args[1:], shape=shape)
         return self.leaf("transpose", x, shape=shape)
 
     def sum_columns(self, x: Node) -> Node:
@@ -199,6 +201,8 @@ class Algebra:
         if x.shape[1] == 1:
             return x
         c, a = self.scaled(x)
+        if a.op == "transpose" and a.args[0].op == "sum_columns":  # the sum of the sums of rows
+            return self.times(c, self.sum(a.args[0].args[0]))
         return self.times(c, self.leaf("sum_columns", a, shape=(x.shape[0], 1)))
 
     def sum_rows(self, x: Node) -> Node:
@@ -267,9 +271,16 @@ class Algebra:
                 return self.times(1 / terms[other], sigmoid)
         return self.times(1 / c, self.leaf("inverse", a, shape=x.shape))
 
-    def function(self, op: str, x: Node) -> Node:
+    def function(self, op: str, x: Node, *parameters: float) -> Node:
         """Return an elementwise function without identities of its own."""
-        return self.leaf(op, x, shape=x.shape)
+        return self.leaf(op, x, *parameters, shape=x.shape)
+
+    def pick(self, x: Node, columns: Node) -> Node:
+        """Return one entry of each row of x, those in the columns that are listed, as a row."""
+        c, a = self.scaled(x)
+        if a.op in ("log", "clip"):  # of all entries or of those that are picked
+            return self.times(c, self.function(a.op, self.pick(a.args[0], columns), *a.args[1:]))
+        return self.times(c, self.leaf("pick", a, columns, shape=columns.shape))
 
     def rows(self, x: Node, first: int, last: int) -> Node:
         """Return some rows of x."""
@@ -311,6 +322,12 @@ def walk(roots: Iterable[Node]) -> Iterator[Node]:
 def contains(root: Node, wanted: Callable[[Node], bool]) -> bool:
     """Whether some part of `root` is wanted."""
     return any(map(wanted, walk([root])))
+
+
+def is_found(node: Node) -> bool:
+    """Whether this is an array that the iteration found, or rows of it."""
+    inner: Node = node.args[0] if node.op in ("transpose", "slice") else node
+    return inner.op in ("array", "rows")
 
 
 def close(x: Node, y: Node) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmnist.accel.algebra import Algebra, Node
+from fastmnist.accel.algebra import Algebra, Node, is_found
 from fastmnist.accel.program import MISSING, Functions, Path, Refused, Scope
 from fastmnist.accel.values import Trace, Value, logical
 
@@ -481,7 +481,7 @@ class Interpreter:
         """Return the matrix product, by NumPy's rules for one dimension."""
         a, b = self.exact(x), self.exact(y)
         algebra = self.algebra
-        if (_is_found(a) and b in self.moved) or (_is_found(b) and a in self.moved):
+        if (is_found(a) and b in self.moved) or (is_found(b) and a in self.moved):
             raise Refused("one iteration is more than one step: its data meet weights that it has changed before")
         # Only shape and type matter, and products would take most of the time.
         dtype = np.result_type(x.now, y.now)
@@ -666,12 +666,6 @@ def _load(target: ast.expr) -> ast.expr:
         case ast.Subscript(value=value, slice=index):
             return ast.Subscript(value, index, ast.Load())
     raise Refused("an assignment that is not understood")
-
-
-def _is_found(node: Node) -> bool:
-    """Whether this is an array that the iteration found, or rows of it."""
-    inner: Node = node.args[0] if node.op in ("transpose", "slice") else node
-    return inner.op in ("array", "rows")
 
 
 def _is_key(key: Value) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from fastmnist.accel.algebra import Node
+from fastmnist.accel.algebra import Node, is_found
 from fastmnist.accel.program import Refused
 from fastmnist.accel.values import Draw, Value, logical
 
@@ -185,6 +185,16 @@ def _where(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
     if step.op not in ("positive", "not_negative", "mask", "one") or not y.fixed or y.now != 0:
         raise Refused("np.where() in a form that is not understood")
     return at.result(now, at.algebra.multiply(step, at.node(x)))
+
+
+def _clip(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
+    """``np.clip(x, low, high)`` with numbers."""
+    _only(arguments, keywords, 3)
+    x, low, high = arguments
+    if not all(limit.fixed and type(limit.now) in (int, float) for limit in (low, high)):
+        raise Refused("np.clip() in a form that is not understood")
+    now = np.clip(x.now, low.now, high.now)
+    return at.result(now, at.algebra.function("clip", at.node(x), float(low.now), float(high.now)))
 
 
 def _square(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
@@ -477,6 +487,7 @@ _NUMPY: dict[str, Call] = {
     "amax": _largest,
     "argmax": _argmax,
     "maximum": _maximum,
+    "clip": _clip,
     "where": _where,
     "square": _square,
     "power": _power,
@@ -577,6 +588,8 @@ def index(at: Interpreter, owner: Value, key: Value) -> Value:
     if node.shape != logical(owner.now):
         raise Refused("an index into an array of equal numbers")
     parts = key.items if isinstance(key.now, tuple) and key.items is not None else [key]
+    if (picked := _picked(at, owner, node, parts)) is not None:
+        return at.result(owner.now[key.now], picked)
     if parts[0].node is not None and (len(parts) == 1 or (len(parts) == 2 and parts[1].now == _FULL)):
         return _taken(at, owner, parts[0])
     plain = [part.now if part.fixed or isinstance(part.now, slice) else None for part in parts]
@@ -606,6 +619,24 @@ def index(at: Interpreter, owner: Value, key: Value) -> Value:
             if np.ndim(owner.now) == 1 and span[3] - span[2] == node.shape[1]:
                 return at.result(now, node, base=owner)
     raise Refused("an index that is not understood")
+
+
+def _picked(at: Interpreter, owner: Value, node: Node, parts: list[Value]) -> Node | None:
+    """Return one entry of each row, in the columns of the classes: ``p[y]``, ``p[0, y]``, ``p[np.arange(n), y]``."""
+    *rows, columns = parts
+    if len(parts) != np.ndim(owner.now) or len(parts) > 2 or is_found(node):
+        return None
+    if columns.node is None and rows and rows[0].node is not None:  # samples are columns: p[y, 0]
+        (columns,), rows, node = rows, [columns], at.algebra.transpose(node)
+    if columns.node is None or columns.node.op not in ("items", "argmax"):
+        return None
+    n = node.shape[0]
+    listed = [np.atleast_1d(row.now) for row in rows if row.fixed and not isinstance(row.now, slice)]
+    expected = [np.arange(n) for _ in rows]
+    whole = all(np.asarray(part.now).dtype.kind in "iu" for part in parts) and columns.node.shape == (1, n)
+    if not whole or len(listed) != len(expected) or not all(map(np.array_equal, listed, expected)):
+        return None
+    return at.algebra.pick(node, columns.node)
 
 
 def _view(now: Any, node: Node, owner: Value) -> Value:

@@ -18,6 +18,7 @@ from fastmnist.accel.program import Path, Refused, Scope, origins
 from fastmnist.accel.values import Draw, Trace, Value
 
 _OUTPUTS = ("softmax", "sigmoid", "tanh", "relu")
+_GRADIENTS = ("scaled", "mask", "value")
 
 
 @dataclass
@@ -43,12 +44,13 @@ class Layer:
 
 @dataclass
 class Counter:
-    """A number that grows by so much for each unit of error, each correct sample, and each iteration."""
+    """A number that grows by so much for each unit of error and entropy, each correct sample, and each iteration."""
 
     path: Path
     kind: type
     error: float = 0.0
     correct: float = 0.0
+    entropy: float = 0.0
     each: float = 0.0
 
 
@@ -64,6 +66,8 @@ class Plan:
     rebound: dict[Path, Path] = field(default_factory=dict)  # a place, and the array whose updated copy it gets
     training: dict[str, Any] | None = None
     stream: Path | None = None
+    floor: float | None = None  # of the probabilities whose logarithms are counted, which are clipped to 1 - floor, too
+    one_hot: bool = False  # whether the counters hold for one-hot targets only
 
     def arrays(self) -> list[Path]:
         """All weights and biases."""
@@ -76,7 +80,9 @@ class Plan:
         if self.training is None:
             return f"an evaluation, {self.images.count} sample(s) at a time, {depth}"
         words = "one sample at a time" if self.images.count == 1 else f"batches of {self.images.count}"
-        extras = [f"dropout {self.training['dropout']:g}"] if self.training["dropout"] else []
+        rates = self.training["dropout"]
+        shown = dict.fromkeys(rates) if len(set(rates)) == 1 else rates
+        extras = ["dropout " + " and ".join(f"{rate:g}" for rate in shown)] if any(rates) else []
         if self.training["updates_per_batch"] > 1:
             extras.append(f"{self.training['updates_per_batch']} updates per batch")
         return ", ".join([f"SGD, {words}", depth, *extras])
@@ -189,6 +195,14 @@ class _Recogniser:
                 for o, t in (node.args, node.args[::-1]):
                     if o.op == "argmax" and (t.op == "items" or (t.op == "argmax" and _is_data(t.args[0]))):
                         guesses.append((_unsliced(o.args[0]), t if t.op == "items" else t.args[0]))
+        for node in nodes:
+            match node:
+                case Node(op="pick", args=(o, Node(op="items") as t)):
+                    guesses.append((o, t))
+                case Node(op="multiply", args=(a, b)):
+                    for o, t in ((a, b), (b, a)):
+                        if o.op == "log" and _is_data(t):
+                            guesses.append((_unclipped(o.args[0]), t))
         for o, t in guesses:
             if contains(o, lambda n: n.op == "matmul") and (o, t) not in seen:
                 seen.add((o, t))
@@ -237,6 +251,8 @@ class _Recogniser:
             if len(masks) != 1 or len(rest) != 1:
                 raise Refused("a layer is a product of several values")
             (mask,), (atom,) = masks, rest
+            if mask.shape != atom.shape:
+                raise Refused("a dropout mask that several samples share")
         if atom.op in ("relu", "tanh", "sigmoid", "softmax"):
             return atom.op, atom.args[0], mask
         return "linear", atom if mask is not None else value, mask
@@ -303,10 +319,11 @@ class _Recogniser:
                 dropped = algebra.times(layer.scale, algebra.multiply(value, layer.mask))
             values.append(dropped)
             options = []
-            for straight, masked in product((False, True), (False, True)):
-                slope = self._slope(layer.activation, z, dropped if masked else value, straight)
+            for straight, gradient in product((False, True), _GRADIENTS):
+                slope = self._slope(layer.activation, z, value if gradient == "scaled" else dropped, straight)
                 if layer.mask is not None:
-                    slope = algebra.multiply(slope, algebra.times(1.0 if masked else layer.scale, layer.mask))
+                    scale = 1.0 if gradient == "mask" else layer.scale
+                    slope = algebra.multiply(slope, algebra.times(scale, layer.mask))
                 options.append(slope)
             derivatives.append(options)
         return values, derivatives
@@ -350,7 +367,7 @@ class _Recogniser:
             raise Refused(f"{min(map(_name, unknown))} is updated, but is not a weight", self._some_line(unknown))
         if missing := wanted - set(self.finals):
             raise Refused(f"{min(map(_name, missing))} takes part, but is not updated")
-        stream, draw = self._dropout(layers)
+        stream, kind, rates = self._dropout(layers)
         output = layers[-1].activation
         z = values[-1].args[0] if output in _OUTPUTS and values[-1].args else values[-1]
         losses = []
@@ -361,7 +378,7 @@ class _Recogniser:
             losses.append(("squared_error", algebra.multiply(residual, slope)))
         finals = [self._oriented(layer) for layer in layers]
         lowest = algebra.add(finals[0][0], self._array(layers[0].weights, layers[0].flipped), -1.0)
-        for (loss, delta), option, repeats in product(losses, range(4), sorted({1, len(algebra.terms(lowest))})):
+        for (loss, delta), option, repeats in product(losses, range(2 * len(_GRADIENTS)), sorted({1, len(algebra.terms(lowest))})):
             rate = self._rate(finals[-1][0], layers[-1], values[-2], delta, repeats)
             if rate is None:
                 continue
@@ -374,10 +391,10 @@ class _Recogniser:
                     "learning_rate": rate * batch,
                     "batch_size": batch,
                     "loss": loss,
-                    "relu_gradient": "straight-through" if option // 2 else "relu",
-                    "dropout": draw.rate if draw else 0.0,
-                    "dropout_gradient": "mask" if option % 2 else "scaled",
-                    "dropout_draw": draw.kind if draw else "auto",
+                    "relu_gradient": "straight-through" if option // len(_GRADIENTS) else "relu",
+                    "dropout": rates,
+                    "dropout_gradient": _GRADIENTS[option % len(_GRADIENTS)],
+                    "dropout_draw": kind,
                     "updates_per_batch": repeats,
                 }
                 return
@@ -427,21 +444,21 @@ class _Recogniser:
             for w, b, (final, final_b) in zip(weights, biases, finals, strict=True)
         )
 
-    def _dropout(self, layers: list[Layer]) -> tuple[Path | None, Draw | None]:
-        draws = self.trace.draws
-        masks = [layer.mask for layer in layers[:-1]]
-        if layers[-1].mask is not None:
+    def _dropout(self, layers: list[Layer]) -> tuple[Path | None, str, list[float]]:
+        """Return the stream, the kind of draw, and the share dropped at each hidden layer."""
+        draws: list[Draw] = self.trace.draws
+        drawn = [None if layer.mask is None else layer.mask.args[0] for layer in layers]
+        if drawn[-1] is not None:
             raise Refused("dropout at the output layer")
-        if not draws and not any(masks):
-            return None, None
-        if len(draws) != len(masks) or None in masks:
-            raise Refused("random draws other than one dropout mask for each hidden layer")
-        if [mask.args[0] for mask in masks if mask] != list(range(len(masks))):
+        order = [number for number in drawn if number is not None]
+        if sorted(order) != list(range(len(draws))):
+            raise Refused("random draws other than one dropout mask for a hidden layer")
+        if order != sorted(order):
             raise Refused("dropout masks drawn in another order than the layers'")
-        first = draws[0]
-        if any((d.stream, d.kind, d.rate) != (first.stream, first.kind, first.rate) for d in draws):
-            raise Refused("dropout that differs from layer to layer")
-        return first.stream, first
+        if len({(draw.stream, draw.kind) for draw in draws}) > 1:
+            raise Refused("dropout masks that are drawn differently from layer to layer")
+        rates = [0.0 if number is None else draws[number].rate for number in drawn[:-1]]
+        return (draws[0].stream, draws[0].kind, rates) if draws else (None, "auto", rates)
 
     # Counters
 
@@ -466,6 +483,13 @@ class _Recogniser:
                     plan.labels = labels
                 if counter.correct:
                     break
+            for entropy, labels, one_hot, floor in self._entropies(outputs, targets, list(rest)):
+                counter.entropy = -_take(rest, algebra.terms(entropy))
+                if counter.entropy:
+                    if plan.floor not in (None, floor) or (labels and plan.labels not in (None, labels)):
+                        raise Refused("logarithms of two kinds are counted", self._line(place))
+                    plan.floor, plan.labels, plan.one_hot = floor, labels or plan.labels, plan.one_hot or one_hot
+                    break
             if rest:
                 raise Refused(f"{_name(place)} counts something that is not understood", self._line(place))
             plan.counters.append(counter)
@@ -474,35 +498,65 @@ class _Recogniser:
         """Yield the number of correct outputs as it may be spelt, and labels of their own."""
         algebra = self.algebra
         n = outputs.shape[0]
-        if targets.op != "items":
-            yield algebra.sum(algebra.equal(algebra.argmax(outputs), algebra.argmax(targets))), None
-            yield (
-                self._row_by_row(
-                    (algebra.argmax(algebra.rows(outputs, k, k + 1)), algebra.argmax(algebra.rows(targets, k, k + 1)))
-                    for k in range(n)
-                ),
-                None,
-            )
-        for items in sorted((i for i in walk(terms) if i.op == "items"), key=lambda node: node.order):
-            path, slope, start, count = items.args
-            if count == n:
-                labels = Rows(path, start, n)
-                yield algebra.sum(algebra.equal(algebra.argmax(outputs), items)), labels
-            else:
-                pairs = (
-                    (
-                        algebra.argmax(algebra.rows(outputs, k, k + 1)),
-                        algebra.leaf("items", path, slope, start + k, 1, shape=(1, 1)),
-                    )
-                    for k in range(n)
-                )
-                yield self._row_by_row(pairs), Rows(path, start, n)
+        best = [algebra.argmax(algebra.rows(outputs, k, k + 1)) for k in range(n)]
+        for whole, each, labels in self._classes(targets, n, terms):
+            yield algebra.sum(algebra.equal(algebra.argmax(outputs), whole)), labels
+            yield self._total(map(algebra.equal, best, each)), labels
 
-    def _row_by_row(self, pairs: Iterable[tuple[Node, Node]]) -> Node:
+    def _entropies(
+        self, outputs: Node, targets: Node, terms: list[Node]
+    ) -> Iterator[tuple[Node, Rows | None, bool, float]]:
+        """Yield the cross-entropy as it may be spelt, negative; labels; whether targets must be one-hot; the floor."""
+        if outputs.op != "softmax":
+            return
+        algebra = self.algebra
+        n = outputs.shape[0]
+        clips = (node.args[1:] for node in walk(terms) if node.op == "clip")
+        for floor in (0.0, *sorted({low for low, high in clips if 0 < low < 0.5 and high == 1 - low})):
+            log = _Logarithm(algebra, floor)
+            if targets.op != "items":
+                own = algebra.sum_columns(algebra.multiply(targets, outputs))
+                yield algebra.sum(algebra.multiply(targets, log(outputs))), None, False, floor
+                yield algebra.sum(log(own)), None, True, floor
+            rows = [algebra.rows(outputs, k, k + 1) for k in range(n)]
+            for whole, each, labels in self._classes(targets, n, terms):
+                one_hot = targets.op != "items"
+                yield algebra.sum(log(algebra.pick(outputs, whole))), labels, one_hot, floor
+                yield self._total(map(log, map(algebra.pick, rows, each))), labels, one_hot, floor
+
+    def _classes(self, targets: Node, n: int, terms: list[Node]) -> Iterator[tuple[Node, list[Node], Rows | None]]:
+        """Yield the classes of n samples as they may be spelt, at once and one by one, and labels of their own."""
+        algebra = self.algebra
+        if targets.op != "items":
+            each = [algebra.argmax(algebra.rows(targets, k, k + 1)) for k in range(n)]
+            yield algebra.argmax(targets), each, None
+        starts: dict[Path, int] = {}
+        for node in walk(terms):
+            if node.op == "items" and node.args[1] == n:
+                path, _, start, _ = node.args
+                starts[path] = min(start, starts.get(path, start))
+        for path, start in sorted(starts.items(), key=lambda item: item[1]):
+            whole = algebra.leaf("items", path, n, start, n, shape=(1, n))
+            each = [algebra.leaf("items", path, n, start + k, 1, shape=(1, 1)) for k in range(n)]
+            yield whole, each, Rows(path, start, n)
+
+    def _total(self, nodes: Iterable[Node]) -> Node:
         total = self.algebra.number(0.0)
-        for x, y in pairs:
-            total = self.algebra.add(total, self.algebra.equal(x, y))
+        for node in nodes:
+            total = self.algebra.add(total, node)
         return total
+
+
+@dataclass
+class _Logarithm:
+    """Log x, of x clipped to [floor, 1 - floor] where there is a floor."""
+
+    algebra: Algebra
+    floor: float
+
+    def __call__(self, x: Node) -> Node:
+        clipped = self.algebra.function("clip", x, self.floor, 1 - self.floor) if self.floor else x
+        return self.algebra.function("log", clipped)
 
 
 def _take(rest: dict[Node, float], unit: dict[Node, float]) -> float:
@@ -533,6 +587,11 @@ def _path(node: Node) -> Path:
 
 def _unsliced(node: Node) -> Node:
     inner: Node = node.args[0] if node.op == "slice" else node
+    return inner
+
+
+def _unclipped(node: Node) -> Node:
+    inner: Node = node.args[0] if node.op == "clip" else node
     return inner
 
 

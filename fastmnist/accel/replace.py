@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import types
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,22 @@ if TYPE_CHECKING:
     from fastmnist.engine import Packed
 
 _TOLERANCE = 1e-9
+# Softmax divides by sums of exponentials. While all shares are above this, no program's exponentials differ from the
+# kernels', which keep to normal numbers: no share has become 0, whose logarithm times 0 is no number.
+_LEAST_SHARE = 1e-300
+# What is added to every target, so that the kernels count all outputs above `_LEAST_SHARE`; less than a sum can tell.
+_TRACE_OF_A_TARGET = 1e-299
+# An entropy per sample below this is mostly the rounding of a share near 1.
+_LEAST_ENTROPY = 1e-6
 _PLAIN = (int, float, str, bool, type(None), range, np.generic)
+
+
+class _Score(NamedTuple):
+    """What some iterations add up."""
+
+    error: float = 0.0
+    correct: int = 0
+    entropy: float = 0.0
 
 
 @dataclass
@@ -107,6 +122,10 @@ class Replacement:
             truth = truth if truth.ndim == 1 else np.argmax(truth, axis=1)
             if not np.array_equal(truth, _some(scope, plan.labels, 0, n - 1)):
                 raise Refused("predictions are compared with other labels than those trained on")
+        if isinstance(plan, Plan) and plan.one_hot:
+            truth = _some(scope, plan.targets, 0, n - 1)
+            if not (np.count_nonzero(truth, axis=1) == 1).all() or not (truth.max(axis=1) == 1).all():
+                raise Refused("logarithms of one output for each sample are counted, but the targets are not one-hot")
 
     def remember(self, scope: Scope) -> None:
         """Keep what the first iterations start from."""
@@ -159,7 +178,7 @@ class Replacement:
         state = self._state(scope)
         try:
             values = self._kernel(scope, first, last, state, packed)
-        except (LookupError, TypeError, ValueError) as error:
+        except (LookupError, Refused, TypeError, ValueError) as error:
             self._set_stream(scope, state.stream)
             raise Refused(str(error)) from error
         if not all(np.isfinite(array).all() for array in (*state.arrays.values(), *values.values())):
@@ -187,7 +206,7 @@ class Replacement:
 
     def _draws(self) -> bool:
         plan = self.plan
-        return isinstance(plan, Plan) and plan.training is not None and plan.training["dropout"] > 0
+        return isinstance(plan, Plan) and plan.training is not None and any(plan.training["dropout"])
 
     def _place_of(self, path: Path) -> Path:
         """Where the array first found at `path` is now: a place that was bound anew holds a new array."""
@@ -209,12 +228,12 @@ class Replacement:
         plan = self.plan
         if isinstance(plan, Repetition):
             matches = plan.advance(scope, state.arrays, first, last)
-            scores = {counter.path: (0.0, matches.get(counter.path, 0)) for counter in plan.counters}
+            scores = {counter.path: _Score(correct=matches.get(counter.path, 0)) for counter in plan.counters}
         else:
             score = _train_or_evaluate(plan, scope, first, last, state.arrays, packed)
             scores = {counter.path: score for counter in plan.counters}
         return {
-            counter.path: _counted(counter, state.counters[counter.path], *scores[counter.path], last - first)
+            counter.path: _counted(counter, state.counters[counter.path], scores[counter.path], last - first)
             for counter in plan.counters
         }
 
@@ -231,7 +250,7 @@ def _plan(trace: Trace, scope: Scope) -> Plan | Repetition:
 
 def _train_or_evaluate(
     plan: Plan, scope: Scope, first: int, last: int, trained: dict[Path, NDArray[Any]], packed: Packed | None
-) -> tuple[float, int]:
+) -> _Score:
     """Call the kernels; `trained` are the arrays to train, none for an evaluation."""
     from fastmnist import scripts
 
@@ -242,10 +261,45 @@ def _train_or_evaluate(
     targets = _some(scope, plan.targets, first, last)
     activations = [layer.activation for layer in plan.layers]
     network: dict[str, Any] = {"activation": activations[:-1], "output": activations[-1]}
+    shares = activations[-1] == "softmax"
+    if plan.training is None and shares:
+        return _score(scripts.predict(images, weights, biases, **network), targets, plan)
     if plan.training is None:
-        return scripts.evaluate(images, targets, weights, biases, **network)
+        return _Score(*scripts.evaluate(images, targets, weights, biases, **network))
     stream = None if plan.stream is None else scope.resolve(plan.stream)
-    return scripts.sgd_epoch(images, targets, weights, biases, **network, **plan.training, rng=stream)
+    prepared = scripts.prepare(
+        images, targets + _TRACE_OF_A_TARGET if shares else targets, weights, biases, None,
+        **network, **plan.training, rng=stream, drop_last=False,
+    )  # fmt: skip
+    if shares:
+        truth = prepared.settings["truth"]
+        prepared.settings["truth"] = truth._replace(floor=plan.floor or 0.0, threshold=_LEAST_SHARE)
+    totals = prepared.run(None)
+    if shares and totals.right_side != targets.size:
+        raise Refused("softmax leaves the range of its exponentials")
+    _require_digits(plan, totals.entropy, len(targets))
+    return _Score(totals.squared, totals.correct, totals.entropy)
+
+
+def _score(outputs: NDArray[np.float64], targets: NDArray[Any], plan: Plan) -> _Score:
+    """Return the score of shares, for targets that are class numbers or vectors."""
+    if not outputs.min() > _LEAST_SHARE:
+        raise Refused("softmax leaves the range of its exponentials")
+    n, n_out = outputs.shape
+    if targets.ndim == 1:
+        if targets.dtype.kind not in "iu" or targets.min() < 0 or targets.max() >= n_out:
+            raise Refused("the labels are not class numbers")
+        targets = np.eye(n_out)[targets]
+    logs = np.log(np.clip(outputs, plan.floor, 1 - plan.floor) if plan.floor else outputs)
+    entropy = -float(np.sum(targets * logs))
+    _require_digits(plan, entropy, n)
+    correct = np.argmax(outputs, axis=1) == np.argmax(targets, axis=1)
+    return _Score(float(np.sum((outputs - targets) ** 2)), int(np.sum(correct)), entropy)
+
+
+def _require_digits(plan: Plan, entropy: float, n: int) -> None:
+    if plan.floor is not None and not entropy > _LEAST_ENTROPY * n:
+        raise Refused("the entropy is too small for its digits to be the program's")
 
 
 def images_of(plan: Plan, scope: Scope, first: int, last: int) -> NDArray[np.float64]:
@@ -253,11 +307,12 @@ def images_of(plan: Plan, scope: Scope, first: int, last: int) -> NDArray[np.flo
     return _some(scope, plan.images, first, last).astype(np.float64, copy=False)
 
 
-def _counted(counter: Counter, value: Any, error: float, correct: int, n: int) -> Any:
+def _counted(counter: Counter, value: Any, score: _Score, n: int) -> Any:
     kind: Any = counter.kind
     if issubclass(kind, int | np.integer):
-        return kind(value + round(counter.correct) * correct + round(counter.each) * n)
-    return kind(value + counter.error * error + counter.correct * correct + counter.each * n)
+        return kind(value + round(counter.correct) * score.correct + round(counter.each) * n)
+    errors = counter.error * score.error + counter.entropy * score.entropy
+    return kind(value + errors + counter.correct * score.correct + counter.each * n)
 
 
 def _trace(loop: ast.For, scope: Scope, functions: Functions, items: Items) -> Trace:
