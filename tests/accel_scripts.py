@@ -242,6 +242,43 @@ print(hits, cost, w1.sum(), c1.sum(), c2.ravel())
 """
 )
 
+# Dropout at both hidden layers, each with its own mask, and a softmax whose cross-entropy is counted.
+DROPPED = (
+    DATA
+    + """\
+w1, w2, w3 = weights_0_1, 0.3 * np.random.random((7, 6)) - 0.1, 0.3 * np.random.random((6, 4)) - 0.1
+y = np.argmax(labels, axis=1)
+def softmax(z):
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+for epoch in range(3):
+    loss, hits = 0.0, 0
+    for n in range(0, len(images), 5):
+        x, t = images[n:n + 5], labels[n:n + 5]
+        a1 = np.tanh(x @ w1)
+        m1 = (np.random.random(a1.shape) < 0.75) / 0.75
+        a1 *= m1
+        a2 = np.tanh(a1 @ w2)
+        m2 = (np.random.random(a2.shape) < 0.5) / 0.5
+        a2 *= m2
+        p = softmax(a2 @ w3)
+        loss += -np.sum(t * np.log(p))
+        hits += np.sum(np.argmax(p, axis=1) == y[n:n + 5])
+        d3 = (p - t) / 5
+        d2 = d3 @ w3.T * (1 - a2 ** 2) * m2
+        d1 = d2 @ w2.T * (1 - a1 ** 2) * m1
+        w3 -= 0.5 * a2.T @ d3
+        w2 -= 0.5 * a1.T @ d2
+        w1 -= 0.5 * x.T @ d1
+    test_loss, test_hits = 0.0, 0
+    for i in range(len(test_images)):
+        q = softmax(np.tanh(np.tanh(test_images[i:i + 1] @ w1) @ w2) @ w3)
+        test_loss -= np.sum(test_labels[i:i + 1] * np.log(q))
+        test_hits += int(np.argmax(q) == np.argmax(test_labels[i]))
+    print(epoch, loss / len(images), hits, test_loss / len(test_images), test_hits)
+"""
+)
+
 # Whole programs as different authors would write them: other names, layouts, containers and ways to loop.
 DIGITS = """\
 import sys, numpy as np

@@ -24,6 +24,7 @@ from accel_scripts import (
     DATA,
     DEEP,
     DIGITS,
+    DROPPED,
     DROPOUT,
     MINI_BATCH,
     PER_SAMPLE,
@@ -75,7 +76,7 @@ def assert_same_value(ours, theirs, exact):
         else:
             np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
     elif isinstance(ours, float):
-        assert ours == (theirs if exact else pytest.approx(theirs, rel=1e-9))
+        assert ours == pytest.approx(theirs, rel=0 if exact else 1e-9, abs=0, nan_ok=True)
     elif isinstance(ours, list | tuple):
         for a, b in zip(ours, theirs, strict=True):
             assert_same_value(a, b, exact)
@@ -113,7 +114,105 @@ LOWER = "        weights_0_1 -= alpha * layer_0.T.dot(layer_1_delta)\n"
 ERROR = "        error += np.sum((layer_2 - labels[i:i+1]) ** 2)\n"
 MASK = "        dropout_mask = np.random.randint(2, size=layer_1.shape)\n        layer_1 *= dropout_mask * 2\n"
 
+ENTROPY = "        loss += -np.sum(t * np.log(p))\n"
+TEST_ENTROPY = "        test_loss -= np.sum(test_labels[i:i + 1] * np.log(q))\n"
+TEST_LABELS = ("y =", "test_y = np.argmax(test_labels, axis=1)\ny =")
+
 STYLES = {
+    "dropout at each layer, the gradient at the dropped value": (DROPPED, 2),
+    "dropout at each layer, the gradient times the mask alone": (
+        changed(DROPPED, ("a2 ** 2) * m2", "a2 ** 2) * (m2 > 0)"), ("a1 ** 2) * m1", "a1 ** 2) * (m1 > 0)")),
+        2,
+    ),
+    "dropout at each layer, the true gradient": (
+        changed(
+            DROPPED,
+            ("a1 *= m1", "h1 = a1; a1 = a1 * m1"),
+            ("a2 *= m2", "h2 = a2; a2 = a2 * m2"),
+            ("(1 - a2 ** 2)", "(1 - h2 ** 2)"),
+            ("(1 - a1 ** 2)", "(1 - h1 ** 2)"),
+        ),
+        2,
+    ),
+    "dropout at the lower layer only": (
+        changed(
+            DROPPED,
+            ("        m2 = (np.random.random(a2.shape) < 0.5) / 0.5\n        a2 *= m2\n", ""),
+            ("a2 ** 2) * m2", "a2 ** 2)"),
+        ),
+        2,
+    ),
+    "dropout at the upper layer only, one sample at a time": (
+        changed(
+            DROPPED,
+            ("        m1 = (np.random.random(a1.shape) < 0.75) / 0.75\n        a1 *= m1\n", ""),
+            ("a1 ** 2) * m1", "a1 ** 2)"),
+            ("range(0, len(images), 5)", "range(len(images))"),
+            ("n:n + 5", "n:n + 1"),
+            ("(p - t) / 5", "p - t"),
+            ("0.5 *", "0.1 *"),
+        ),
+        2,
+    ),
+    "two masks of sigmoid layers, drawn as integers": (
+        changed(
+            DROPPED,
+            ("np.tanh(", "sigmoid("),
+            ("y =", "sigmoid = lambda x: 1 / (1 + np.exp(-x))\ny ="),
+            ("(np.random.random(a1.shape) < 0.75) / 0.75", "np.random.randint(2, size=a1.shape) * 2"),
+            ("(np.random.random(a2.shape) < 0.5) / 0.5", "np.random.randint(2, size=a2.shape) * 2"),
+            ("(1 - a2 ** 2)", "(a2 * (1 - a2))"),
+            ("(1 - a1 ** 2)", "(a1 * (1 - a1))"),
+        ),
+        2,
+    ),
+    "entropy as a mean": (
+        changed(
+            DROPPED,
+            (ENTROPY, ENTROPY.replace("-np.sum(t * np.log(p))", "np.mean(-np.sum(t * np.log(p), axis=1))")),
+            (TEST_ENTROPY, TEST_ENTROPY.replace("np.sum(", "float(np.sum(").rstrip() + ")\n"),
+        ),
+        2,
+    ),
+    "entropy by class numbers": (
+        changed(
+            DROPPED,
+            TEST_LABELS,
+            (ENTROPY, "        loss -= np.log(p[np.arange(5), y[n:n + 5]]).sum() / 5\n"),
+            (TEST_ENTROPY, "        test_loss += -np.log(q[0, test_y[i]])\n"),
+        ),
+        2,
+    ),
+    "entropy row by row": (
+        changed(
+            DROPPED,
+            TEST_LABELS,
+            (ENTROPY, "        for k in range(5):\n            loss -= np.log(p[k][y[n + k]])\n"),
+            (TEST_ENTROPY, "        test_loss -= np.log(q[0])[test_y[i]]\n"),
+            ("        test_hits += int(np.argmax(q) == np.argmax(test_labels[i]))\n", ""),
+        ),
+        2,
+    ),
+    "entropy of the share of the class": (
+        changed(
+            DROPPED,
+            (ENTROPY, "        loss += np.mean(-np.log(np.sum(p * t, axis=1)))\n"),
+            (TEST_ENTROPY, "        test_loss -= np.log(q[0, np.argmax(test_labels[i])])\n"),
+        ),
+        2,
+    ),
+    "entropy of clipped shares": (
+        changed(
+            DROPPED,
+            ("np.log(p)", "np.log(np.clip(p, 1e-12, 1 - 1e-12))"),
+            ("np.log(q)", "np.log(np.clip(q, 0.2, 0.8))"),
+        ),
+        2,
+    ),
+    "entropy with errors": (
+        changed(DROPPED, (ENTROPY, ENTROPY + "        loss += 0.5 * np.sum((p - t) ** 2)\n")),
+        2,
+    ),
     "per sample": (PER_SAMPLE, 2),
     "dropout": (DROPOUT, 2),
     "mini-batch": (MINI_BATCH, 2),
@@ -289,6 +388,76 @@ def test_styles_that_are_replaced(style):
 
 
 NEAR_MISSES = {
+    "a trace added to the shares": (changed(DROPPED, ("np.log(p)", "np.log(p + 1e-9)")), "counts something"),
+    "shares clipped on one side": (
+        changed(DROPPED, ("np.log(p)", "np.log(np.clip(p, 1e-3, 1.0))")),
+        "counts something",
+    ),
+    "an entropy of other labels": (
+        changed(
+            DROPPED,
+            ("-np.sum(t * np.log(p))", "np.sum(-np.log(p[np.arange(5), z[n:n + 5]]))"),
+            ("y =", "z = 3 - np.argmax(labels, axis=1)\ny ="),
+        ),
+        "two arrays of labels",
+    ),
+    "an entropy of targets that are not one-hot": (
+        changed(
+            DROPPED,
+            ("-np.sum(t * np.log(p))", "-np.sum(np.log(np.sum(t * p, axis=1)))"),
+            ("y =", "labels = 0.9 * labels + 0.025\ny ="),
+        ),
+        "one-hot",
+    ),
+    "an entropy of overlapping labels": (
+        changed(DROPPED, ("-np.sum(t * np.log(p))", "-np.sum(np.log(p[np.arange(5), y[n // 5:n // 5 + 5]]))")),
+        None,
+    ),
+    "a count of overlapping labels": (
+        changed(
+            DROPPED,
+            ("range(0, len(images), 5)", "range(12)"),
+            ("images[n:n + 5], labels[n:n + 5]", "images[5 * n:5 * n + 5], labels[5 * n:5 * n + 5]"),
+        ),
+        "counts something",
+    ),
+    "a mask that a batch shares": (
+        changed(DROPPED, ("np.random.random(a1.shape)", "np.random.random((1, 7))")),
+        "several samples share",
+    ),
+    "masks drawn from above": (
+        changed(
+            DROPPED,
+            ("        m1 = (np.random.random(a1.shape) < 0.75) / 0.75\n", "        m1 = (r1 < 0.75) / 0.75\n"),
+            ("        m2 = (np.random.random(a2.shape) < 0.5) / 0.5\n", "        m2 = (r2 < 0.5) / 0.5\n"),
+            (
+                "        a1 = np.tanh(x @ w1)\n",
+                "        r2, r1 = np.random.random((5, 6)), np.random.random((5, 7))\n        a1 = np.tanh(x @ w1)\n",
+            ),
+        ),
+        "another order",
+    ),
+    "one mask for two layers": (
+        changed(
+            DROPPED,
+            ("np.random.random((7, 6))", "np.random.random((7, 7))"),
+            ("np.random.random((6, 4))", "np.random.random((7, 4))"),
+            ("(np.random.random(a2.shape) < 0.5) / 0.5", "m1"),
+        ),
+        "random draws",
+    ),
+    "masks of two streams": (
+        changed(
+            DROPPED,
+            ("np.random.random(a2.shape)", "other.random_sample(a2.shape)"),
+            ("y =", "other = np.random.RandomState(3)\ny ="),
+        ),
+        "from layer to layer",
+    ),
+    "softmax that overflows": (
+        changed(DROPPED, ("np.exp(z - z.max(axis=1, keepdims=True))", "np.exp(z)"), ("0.5 *", "100 *")),
+        "range",
+    ),
     "a slice that is one too long": (
         changed(PER_SAMPLE, ("layer_0 = images[i:i+1]", "layer_0 = images[i:i+2].mean(axis=0, keepdims=True)")),
         None,
@@ -485,8 +654,8 @@ NEAR_MISSES = {
 @pytest.mark.parametrize("miss", NEAR_MISSES)
 def test_near_misses_run_as_written(miss):
     program, reason = NEAR_MISSES[miss]
-    program = program.split("    test_error = 0.0" if "test_error" in program else "    test_correct_cnt = 0")[0]
-    program += "    print(j, correct_cnt, weights_0_1.sum())\n"
+    program = re.split(r"    test_(?:error|loss|correct)", program)[0]
+    program += f"    print({'loss, hits' if 'hits' in program else 'j, correct_cnt'}, weights_0_1.sum())\n"
     replaced, records = run_both(program, exact=True)
     assert not replaced
     if reason is not None:

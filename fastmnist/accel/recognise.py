@@ -378,7 +378,9 @@ class _Recogniser:
             losses.append(("squared_error", algebra.multiply(residual, slope)))
         finals = [self._oriented(layer) for layer in layers]
         lowest = algebra.add(finals[0][0], self._array(layers[0].weights, layers[0].flipped), -1.0)
-        for (loss, delta), option, repeats in product(losses, range(2 * len(_GRADIENTS)), sorted({1, len(algebra.terms(lowest))})):
+        for (loss, delta), option, repeats in product(
+            losses, range(2 * len(_GRADIENTS)), sorted({1, len(algebra.terms(lowest))})
+        ):
             rate = self._rate(finals[-1][0], layers[-1], values[-2], delta, repeats)
             if rate is None:
                 continue
