@@ -281,7 +281,7 @@ def _train_or_evaluate(
     return _Score(totals.squared, totals.correct, totals.entropy)
 
 
-def _score(outputs: NDArray[np.float64], targets: NDArray[Any], plan: Plan) -> _Score:
+def _score(outputs: NDArray[Any], targets: NDArray[Any], plan: Plan) -> _Score:
     """Return the score of shares, for targets that are class numbers or vectors."""
     if not outputs.min() > _LEAST_SHARE:
         raise Refused("softmax leaves the range of its exponentials")
