@@ -116,11 +116,15 @@ def test_readme_sets_up_with_two_commands():
 
 def test_readme_examples_run(mnist, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    script, pictures = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    script, keras_script, pictures = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     names = {}
     exec(script, names)
     assert names["correct"] / len(names["y_test"]) > 0.85
     assert len(capsys.readouterr().out.splitlines()) == 10
+    assert "epochs=5" in keras_script
+    names = {}
+    exec(keras_script.replace("epochs=5", "epochs=1"), names)
+    assert names["model"].history.history["val_accuracy"][0] > 0.9
     exec(pictures, {})
     assert (tmp_path / "digits.png").stat().st_size > 0
 
