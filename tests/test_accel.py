@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import types
 from pathlib import Path
@@ -42,9 +43,22 @@ from fastmnist.engine import pack
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
 
 
+# What every program does at its end: write what it has computed, in three ways, and stop with a code of its own.
+WRITING = """
+for _name, _value in sorted(globals().items()):
+    if isinstance(_value, np.ndarray):
+        np.save(_name, _value)
+        np.savetxt(_name + ".txt", _value.reshape(-1)[:100])
+    elif isinstance(_value, (int, float)):
+        with open("numbers.log", "a") as _file:
+            _file.write(f"{_name} {_value}\\n")
+sys.exit(3)
+"""
+
+
 def execute(program, replaced, verify=2):
-    """Run a program; return what it printed, its names, NumPy's random state and the hooks' records."""
-    tree = ast.parse(program, "program.py")
+    """Run a program in this folder; return what it printed, its names, NumPy's random state and the hooks' records."""
+    tree = ast.parse(program + WRITING, "program.py")
     names = {"__name__": "__main__", "__annotations__": {}}
     hooks = None
     if replaced:
@@ -53,7 +67,7 @@ def execute(program, replaced, verify=2):
         names["__builtins__"][HOOKS] = hooks
         tree = hooks.rewrite(tree, "program.py", "program.py")
     out = io.StringIO()
-    with contextlib.redirect_stdout(out), np.errstate(all="ignore"):
+    with contextlib.redirect_stdout(out), np.errstate(all="ignore"), pytest.raises(SystemExit, match="3"):
         exec(compile(tree, "program.py", "exec"), names)
     names.pop("__builtins__")
     return out.getvalue(), names, np.random.get_state(), hooks and hooks.records
@@ -88,12 +102,31 @@ def assert_same_value(ours, theirs, exact):
         assert_same_value(list(vars(ours).values()), list(vars(theirs).values()), exact)
 
 
+def assert_same_files(ours, theirs, exact):
+    names = sorted(path.name for path in theirs.iterdir())
+    assert sorted(path.name for path in ours.iterdir()) == names
+    assert any(name.endswith((".npy", ".log")) for name in names)
+    for name in names:
+        if exact:
+            assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
+        elif name.endswith(".log"):
+            assert_same_numbers((ours / name).read_text(), (theirs / name).read_text())
+        else:
+            load = np.load if name.endswith(".npy") else np.loadtxt
+            assert_same_value(load(ours / name), load(theirs / name), exact=False)
+
+
 def run_both(program, exact=False, verify=2):
     """Run a program both ways, compare, and return the lines of the replaced loops and the records."""
-    random.seed(0)
-    out, names, state, _ = execute(program, replaced=False)
-    random.seed(0)
-    our_out, our_names, our_state, records = execute(program, replaced=True, verify=verify)
+    runs = []
+    with tempfile.TemporaryDirectory() as folder:
+        for replaced in (False, True):
+            Path(folder, str(replaced)).mkdir()
+            random.seed(0)
+            with contextlib.chdir(Path(folder, str(replaced))):
+                runs.append(execute(program, replaced, verify))
+        assert_same_files(Path(folder, "True"), Path(folder, "False"), exact)
+    (out, names, state, _), (our_out, our_names, our_state, records) = runs
     if exact:
         assert our_out == out
     assert_same_numbers(our_out, out)
@@ -820,6 +853,14 @@ def test_run_is_like_python(script, text):
     assert ours.returncode == theirs.returncode
     assert ours.stdout == theirs.stdout
     assert ours.stderr.replace("[fastmnist] no loop was accelerated; -v says why\n", "") == theirs.stderr
+
+
+def test_run_leaves_the_same_files_and_exit_code(script):
+    path = Path(script(PER_SAMPLE + WRITING)).absolute()
+    for folder, command in ("ours", ["-m", "fastmnist", "run"]), ("theirs", []):
+        Path(folder).mkdir()
+        assert run(*command, str(path), cwd=folder).returncode == 3
+    assert_same_files(Path("ours"), Path("theirs"), exact=False)
 
 
 def test_run_module_and_code(script):
