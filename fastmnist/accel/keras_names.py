@@ -150,8 +150,11 @@ def install(verbose: int, strict: bool) -> None:
         sys.meta_path.insert(0, _FINDER)
 
 
+def at_work() -> bool:
+    """Whether the program uses Keras for more than its data."""
+    return bool(_FINDER.mode == _OURS or _FINDER.models)
+
+
 def reports() -> list[str]:
     """Say where the methods of Keras's models have run."""
-    if _FINDER.mode == _OURS:
-        return ["models trained by fastmnist.keras"]
     return [f"{model.name}: {call}" for model in _FINDER.models for call in _accelerate().report(model)]

@@ -41,7 +41,7 @@ class Report:
                 words = f"runs as written: {loop.refused} (line {loop.refused_line})"
             _print(f"{loop.where}: {words}")
 
-    def finish(self, records: Sequence[Record], models: Sequence[str], verify: bool) -> list[str]:
+    def finish(self, records: Sequence[Record], models: Sequence[str], keras_at_work: bool, verify: bool) -> list[str]:
         """Print the summary; return a line for each loop that was worth replacing and was not."""
         for line in models:
             _print(line)
@@ -64,7 +64,7 @@ class Report:
             n, lines = len(done), ", ".join(str(r.loop.line) for r in done)
             saved = sum(r.saved for r in done)
             _print(f"{n} loop{'s' * (n > 1)} accelerated (line{'s' * (n > 1)} {lines}), about {saved:.1f} s saved")
-        elif refused and not models:
+        elif refused and not keras_at_work:
             _print("no loop was accelerated; -v says why")
         return refused
 

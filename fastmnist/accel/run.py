@@ -124,7 +124,7 @@ def _run(program: _Program, options: Options) -> int:
     try:
         exec(code, names)
     except SystemExit:
-        report.finish(hooks.records, keras_names.reports(), options.verify)
+        report.finish(hooks.records, keras_names.reports(), keras_names.at_work(), options.verify)
         raise
     except KeyboardInterrupt as error:
         _show(error, program.filename)
@@ -132,7 +132,7 @@ def _run(program: _Program, options: Options) -> int:
     except BaseException as error:
         _show(error, program.filename)
         status = 1
-    refused = report.finish(hooks.records, keras_names.reports(), options.verify)
+    refused = report.finish(hooks.records, keras_names.reports(), keras_names.at_work(), options.verify)
     if options.strict and refused and status == 0:
         for line in refused:
             print(f"[fastmnist] --strict: {line}", file=sys.stderr)
