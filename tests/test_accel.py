@@ -957,8 +957,7 @@ def test_run_puts_fastmnist_in_the_place_of_keras(script):
     pytest.importorskip("fastmnist.keras")
     result = run("-m", "fastmnist", "run", script(text))
     assert result.stdout == "True True\n", result.stderr
-    assert result.stderr == "[fastmnist] Keras cannot be imported here (no backend): fastmnist.keras takes its place
-"
+    assert result.stderr == "[fastmnist] Keras cannot be imported here (no backend): fastmnist.keras takes its place\n"
     result = run("-m", "fastmnist", "run", script("from keras.applications import VGG16\n"))
     assert result.returncode == 1
     assert "keras.applications needs Keras, which cannot be imported here" in result.stderr
