@@ -81,7 +81,7 @@ class Plan:
             return f"an evaluation, {self.images.count} sample(s) at a time, {depth}"
         words = "one sample at a time" if self.images.count == 1 else f"batches of {self.images.count}"
         rates = self.training["dropout"]
-        shown = dict.fromkeys(rates) if len(set(rates)) == 1 else rates
+        shown = rates[:1] if len(set(rates)) == 1 else rates
         extras = ["dropout " + " and ".join(f"{rate:g}" for rate in shown)] if any(rates) else []
         if self.training["updates_per_batch"] > 1:
             extras.append(f"{self.training['updates_per_batch']} updates per batch")
