@@ -16,6 +16,9 @@ from fastmnist.bench.rows import Array, Row, Side, Work
 TOLERANCE = {"float64": 1e-9, "float32": 1e-3}
 
 
+_REST = 0.3
+
+
 @dataclass(frozen=True)
 class Cell:
     """What one peer took for one row: seconds per sample, median and quartiles over the repetitions.
@@ -110,11 +113,18 @@ def measure(
 def in_turn(sides: Sequence[tuple[Side, int]], repetitions: int) -> list[list[float]]:
     """Run all sides in turn, again and again; return for each the quartiles of its seconds by sample.
 
-    The number beside each side is that of its samples.
+    The number beside each side is that of its samples. Before each there is a rest, if there is to be more than one
+    repetition: OpenMP's threads go on spinning for 0.2 s, and whoever came after PyTorch would pay for them.
     """
-    times = [[seconds(side.run) / n for side, n in sides] for _ in range(repetitions)]
+    rest = _REST if repetitions > 1 else 0.0
+    times = [[_seconds_rested(side.run, rest) / n for side, n in sides] for _ in range(repetitions)]
     quartiles: list[list[float]] = np.percentile(times, [25, 50, 75], axis=0).T.tolist()
     return quartiles
+
+
+def _seconds_rested(run: Callable[[], object], rest: float) -> float:
+    time.sleep(rest)
+    return seconds(run)
 
 
 def seconds(run: Callable[[], object]) -> float:
