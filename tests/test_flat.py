@@ -3,6 +3,7 @@
 import itertools
 import threading
 
+import numba
 import numpy as np
 import pytest
 
@@ -201,6 +202,7 @@ def test_dense_images_give_numpy_s_results_on_any_threads(monkeypatch, dtype, as
     assert results[0] == results[1]
 
 
+@pytest.mark.slow  # as plain Python
 def test_many_images_are_predicted_alike_on_any_threads(monkeypatch):
     monkeypatch.setattr(flat, "_PARALLEL_FROM", 0)
     random = np.random.default_rng(0)
@@ -358,6 +360,7 @@ def test_many_trainings_of_one_network_are_refused():
         fm.sgd_many(images, labels, [*weights[:3], weights[0]], learning_rate=0.1)
 
 
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="jobs run one after the other")
 def test_a_failing_job_stops_the_others():
     started = threading.Event()
 
@@ -392,6 +395,7 @@ def test_training_refuses_what_kernels_cannot_check(change, message):
         network.train(fm.pack(images), truth, **given)
 
 
+@pytest.mark.slow  # as plain Python
 @pytest.mark.parametrize("density", [0.2, 1.0])
 def test_small_updates_from_large_batches_are_not_lost_in_single_precision(density):
     """Added row by row to float32 weights, nearly two thirds of this update were lost."""
