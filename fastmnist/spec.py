@@ -20,6 +20,8 @@ LOSSES = {"squared_error": SQUARED_ERROR, "cross_entropy": CROSS_ENTROPY}
 
 SGD, MOMENTUM, NESTEROV, RMSPROP, ADAM = range(5)
 OPTIMIZERS = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV, "rmsprop": RMSPROP, "adam": ADAM}
+# State vectors that each keeps: 1 is momentum or Adam's m, 2 is RMSprop's or Adam's v.
+SLOTS = {"sgd": (), "momentum": (1,), "nesterov": (1,), "rmsprop": (2,), "adam": (1, 2)}
 
 # Dropout draws: the lowest bit of an integer (1 keeps), or a uniform number compared with the rate.
 INTEGERS, KEEP_BELOW, DROP_BELOW = range(3)

@@ -23,8 +23,6 @@ from fastmnist.kernels.sgd import Updates
 EVALUATION_BLOCK = 64
 # Seconds between two returns to Python: Ctrl-C and the progress bar wait this long at most.
 _SLICE = 0.05
-# State vectors of each optimiser.
-_SLOTS = {spec.SGD: (), spec.MOMENTUM: (1,), spec.NESTEROV: (1,), spec.RMSPROP: (2,), spec.ADAM: (1, 2)}
 # Multiply-adds of a block below which a second thread costs more than it saves.
 _PARALLEL_FROM = 20_000
 # Tiles of a layer that make a worker worth its barriers. On a 2-core machine two workers took as long as one for 5 and
@@ -92,11 +90,11 @@ class FlatNetwork:
         self._grads = np.empty(0, dtype)
         self._slots = {1: np.empty(0, dtype), 2: np.empty(0, dtype)}
 
-    def _need(self, updates: Updates) -> None:
+    def _need(self, updates: Updates, slots: Sequence[int]) -> None:
         """Make the gradient and state vectors that the updates need, where there are none yet."""
         if (not updates.direct or updates.repeats > 1) and not self._grads.size:
             self._grads = _zeros(self.layout.n_parameters, self.dtype)
-        for slot in _SLOTS[updates.optimizer]:
+        for slot in slots:
             self._slot(slot)
 
     def _slot(self, slot: int) -> Floats:
@@ -220,7 +218,7 @@ class FlatNetwork:
         one_rate = bool((rates == rates[:1]).all())
         per_sample = batch_size == 1 and updates.direct and repeats == 1 and one_rate
         capacity = PER_SAMPLE_BLOCK if per_sample else batch_size
-        self._need(updates)
+        self._need(updates, spec.SLOTS[optimizer.name])
         layout = self.layout
         values = _scratch(layout.n_values * capacity, self.dtype)
         deltas = _scratch(layout.n_values * capacity, self.dtype)

@@ -113,7 +113,7 @@ class Packed:
 
     def _table(self, dtype: np.dtype[Any]) -> Floats:
         """Return what bytes stand for."""
-        table: Floats = (np.arange(256, dtype=dtype) / dtype.type(255)) * dtype.type(self._scale)
+        table: Floats = _byte_values(dtype) * dtype.type(self._scale)
         return table
 
     def _numbers(self, values: NDArray[Any], dtype: np.dtype[Any]) -> Floats:
@@ -216,6 +216,12 @@ class Packed:
         return blocks
 
 
+def _byte_values(dtype: np.dtype[Any]) -> Floats:
+    """Return k / 255 for each byte k."""
+    values: Floats = np.arange(256, dtype=dtype) / dtype.type(255)
+    return values
+
+
 def _index_dtype(n: int) -> type[np.unsignedinteger[Any]]:
     return np.uint16 if n <= 65_536 else np.uint32
 
@@ -286,9 +292,9 @@ def _pack(x: NDArray[Any], workers: int) -> Packed:
 def _count(x: NDArray[Any], workers: int) -> tuple[NDArray[np.int64], int, bool]:
     """Entries of each row, -1 where one is not finite; non-zeros; whether all are multiples of 1 / 255 up to 1."""
     n = len(x)
-    table = np.arange(256, dtype=np.float32 if x.dtype == np.uint8 else x.dtype) / 255
+    table = _byte_values(np.dtype(np.float32) if x.dtype == np.uint8 else x.dtype)
     counts, nonzeros, coded = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.uint8)
-    run_workers(sparse.count_entries, worth(workers, x.size), x, table.astype(table.dtype), counts, nonzeros, coded)
+    run_workers(sparse.count_entries, worth(workers, x.size), x, table, counts, nonzeros, coded)
     return counts, int(nonzeros.sum()), x.dtype == np.uint8 or bool(coded.all())
 
 

@@ -389,13 +389,7 @@ def _built_in(kind: str, identifier: Any) -> Any:
 
 
 def _metric(identifier: Any, weighted: bool) -> Metric:
-    """Metrics that are given as strings are named by them."""
-    identifier = _built_in("metric", identifier)
-    if identifier in ("accuracy", "acc"):
-        return Metric(identifier, "accuracy", {}, weighted)
-    metric = metrics.get(identifier)
-    name = identifier if isinstance(identifier, str) else metric.name
-    return Metric(name, type(metric).__name__, metric.get_config(), weighted)
+    return Metric(*metrics.described(_built_in("metric", identifier)), weighted)
 
 
 def _build_metrics(model: Any, y: Any) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmnist.keras import losses
 from fastmnist.keras.naming import snake_case
-from fastmnist.keras.serialization import refuse_arguments, resolve, serialize, stand_ins
+from fastmnist.keras.serialization import class_name, refuse_arguments, resolve, serialize, stand_ins
 
 __all__ = [
     "BinaryAccuracy",
@@ -194,6 +194,15 @@ _ELSEWHERE = (
     "FBetaScore IoU BinaryIoU MeanIoU OneHotIoU OneHotMeanIoU mae mape msle kld crossentropy ce"
 ).split()
 __getattr__ = stand_ins(__name__, _ELSEWHERE)
+
+
+def described(identifier: Any) -> tuple[str, str, dict[str, Any]]:
+    """Return name, class and config of what `get` takes; "accuracy" waits for the targets to tell which it is."""
+    if identifier in ("accuracy", "acc"):
+        return identifier, "accuracy", {}
+    metric = get(identifier)
+    name = identifier if isinstance(identifier, str) else metric.name
+    return name, class_name(metric), metric.get_config()
 
 
 def get(identifier: Any) -> Metric:

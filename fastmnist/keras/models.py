@@ -712,11 +712,7 @@ def _metrics(given: Any, weighted_ones: Any) -> list[Metric]:
         if things is not None and not isinstance(things, list | tuple | Mapping):
             raise ValueError(f"metrics are {things!r}; a list is wanted.")
         for thing in _flat(things):
-            name, kind, config = thing, "accuracy", {}
-            if thing not in ("accuracy", "acc"):
-                metric = metrics.get(thing)
-                kind, config = class_name(metric), metric.get_config()
-                name = thing if isinstance(thing, str) else metric.name
+            name, kind, config = metrics.described(thing)
             taken = [other.name for other in found]
             if name in taken and weighted:
                 name = f"weighted_{name}"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmnist import engine
+from fastmnist import engine, spec
 from fastmnist.keras import arrays
 from fastmnist.keras.plan import LossPlan, Plan, Unsupported, plan_loss
 from fastmnist.keras.progress import Progress
@@ -27,8 +27,6 @@ from fastmnist.notice import compile_notice
 
 __all__ = ["Host", "Metric", "Task", "Trainer", "listens"]
 
-# Slots of state that each of the engine's optimisers keeps: 1 is momentum or Adam's m, 2 is RMSprop's or Adam's v.
-_SLOTS = {"sgd": (), "momentum": (1,), "nesterov": (1,), "rmsprop": (2,), "adam": (1, 2)}
 # Columns of the engine's scores.
 _SQUARED, _ENTROPY, _CORRECT, _RIGHT_SIDE = range(4)
 _EPSILON = 1e-7  # keras.config.epsilon()
@@ -358,7 +356,7 @@ class Trainer:
         if not with_slots:
             return 0
         steps, slots = self._host.read_optimizer()
-        for slot in _SLOTS[self._task.optimizer.name]:
+        for slot in spec.SLOTS[self._task.optimizer.name]:
             net.set_state(slot, *self._by_kind(slots[slot]))
         return steps
 
@@ -368,7 +366,7 @@ class Trainer:
         self._net.get(weights, biases)
         self._host.write(_by_layer(weights, biases))
         slots = {}
-        for slot in _SLOTS[self._task.optimizer.name]:
+        for slot in spec.SLOTS[self._task.optimizer.name]:
             weights, biases = self._empty()
             self._net.state(slot, weights, biases)
             slots[slot] = _by_layer(weights, biases)

@@ -47,7 +47,15 @@ class LearningRateSchedule:
         return cls(**config)
 
 
-class ExponentialDecay(LearningRateSchedule):
+class _OfKeras(LearningRateSchedule):
+    """A schedule whose attributes are the constructor's arguments."""
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return dict(vars(self))
+
+
+class ExponentialDecay(_OfKeras):
     """``initial_learning_rate * decay_rate ** (step / decay_steps)``; with `staircase` the quotient is rounded down."""
 
     def __init__(
@@ -64,12 +72,8 @@ class ExponentialDecay(LearningRateSchedule):
         self.staircase = staircase
         self.name = name
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return dict(vars(self))
 
-
-class InverseTimeDecay(LearningRateSchedule):
+class InverseTimeDecay(_OfKeras):
     """``initial_learning_rate / (1 + decay_rate * step / decay_steps)``; `staircase` rounds the quotient down."""
 
     def __init__(
@@ -86,12 +90,8 @@ class InverseTimeDecay(LearningRateSchedule):
         self.staircase = staircase
         self.name = name
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return dict(vars(self))
 
-
-class PolynomialDecay(LearningRateSchedule):
+class PolynomialDecay(_OfKeras):
     """From one rate to another as ``(1 - step / decay_steps) ** power``; with `cycle` again and again."""
 
     def __init__(
@@ -110,12 +110,8 @@ class PolynomialDecay(LearningRateSchedule):
         self.cycle = cycle
         self.name = name
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return dict(vars(self))
 
-
-class CosineDecay(LearningRateSchedule):
+class CosineDecay(_OfKeras):
     """Half a cosine from the rate to `alpha` times the rate; before it, a straight line up to `warmup_target`."""
 
     def __init__(
@@ -134,12 +130,8 @@ class CosineDecay(LearningRateSchedule):
         self.warmup_target = warmup_target
         self.warmup_steps = warmup_steps
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return dict(vars(self))
 
-
-class PiecewiseConstantDecay(LearningRateSchedule):
+class PiecewiseConstantDecay(_OfKeras):
     """The first of `values` up to and including step ``boundaries[0]``, and so on."""
 
     def __init__(self, boundaries: Sequence[int], values: Sequence[float], name: str = "PiecewiseConstant") -> None:
@@ -151,10 +143,6 @@ class PiecewiseConstantDecay(LearningRateSchedule):
         self.boundaries = list(boundaries)
         self.values = list(values)
         self.name = name
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return dict(vars(self))
 
 
 def deserialize(config: Mapping[str, Any]) -> LearningRateSchedule:
