@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 import fastmnist
 import fastmnist as fm
 from fastmnist import _jit, reference, spec
-from fastmnist.engine import Packed, flat
+from fastmnist.engine import FlatNetwork, Packed, flat
 from fastmnist.kernels import dense, pointwise, sgd, simd, sparse
 
 DTYPES = [np.float32, np.float64]
-SIZES = st.sampled_from([1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 65])
+SIZES = st.sampled_from([1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 65, 75])
 jit = numba.njit
 
 
@@ -220,9 +220,10 @@ def test_bytes_and_their_255ths_take_one_byte_an_entry():
 
 
 @jit
-def _first_layer(b, blocks, weights, n_tiles, out, deltas, updated):
-    sparse.sparse_forward(b, blocks, weights, 0, n_tiles, out, 0, 0, n_tiles)
-    sparse.sparse_update(b, blocks, deltas, 0, n_tiles, updated, 0, 0, n_tiles)
+def _first_layer(b, blocks, weights, n_rows, n_tiles, out, deltas, updated):
+    for t0, t1 in ((0, n_tiles // 3), (n_tiles // 3, n_tiles)):
+        sparse.sparse_forward(b, blocks, weights, 0, n_rows, n_tiles, out, 0, t0, t1)
+        sparse.sparse_update(b, blocks, deltas, 0, n_rows, n_tiles, updated, 0, t0, t1)
 
 
 @settings(max_examples=40)
@@ -237,14 +238,16 @@ def test_first_layer_products(dtype, inputs, units, rows, density):
     x = sparse_matrix(rows, inputs, density, dtype)
     w, d = sparse_matrix(inputs, units, 1, dtype, 1), sparse_matrix(rows, units, 1, dtype, 2)
     blocks = fm.pack(x).blocks(np.dtype(dtype), rows, 1)
-    even = inputs + inputs % 2
-    padded = np.zeros((even, spec.padded(units, dtype().itemsize)), dtype)
-    padded[:inputs, :units] = w
-    out, weights, updated = tiled(np.zeros_like(d)), padded.ravel(), padded.ravel().copy()
-    _first_layer(0, blocks, weights, padded.nbytes // even // spec.TILE_BYTES, out, tiled(d), updated)
+    network = FlatNetwork(inputs, [spec.Layer(units, biases=False)], np.dtype(dtype))
+    network.set([w], None)
+    out, updated = tiled(np.zeros_like(d)), network.params.copy()
+    n_rows, n_tiles = network.layout.n_rows, network.layout.tiles(units)
+    _first_layer(0, blocks, network.params, n_rows, n_tiles, out, tiled(d), updated)
     close = {"rtol": 1e-4, "atol": tolerance(dtype) * 50}
     np.testing.assert_allclose(untiled(out, rows, units), x @ w, **close)
-    np.testing.assert_allclose(updated.reshape(even, -1)[:inputs, :units], w + x.T @ d, **close)
+    network.params[:] = updated
+    network.get([w_after := np.empty_like(w)], None)
+    np.testing.assert_allclose(w_after, w + x.T @ d, **close)
 
 
 def test_gram_products():
@@ -415,8 +418,10 @@ def test_the_layout_keeps_padding_at_zero():
         network.train_epoch(images, labels, batch_size=7)
     inner = network._flat
     used = np.zeros(inner.params.size, bool)
-    for weights, biases in inner._views(np.arange(inner.params.size)):
-        used[weights] = used[biases] = True
+    for views, biases in inner._views(np.arange(inner.params.size)):
+        for _, weights in views:
+            used[weights] = True
+        used[biases] = True
     assert (inner.params[~used] == 0).all()
     assert np.count_nonzero(inner.params) == 20 * 9 + 9 + 9 * 5 + 5 + 5 * 3 + 3
 

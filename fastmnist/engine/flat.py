@@ -102,29 +102,36 @@ class FlatNetwork:
             self._slots[slot] = _zeros(self.layout.n_parameters, self.dtype)
         return self._slots[slot]
 
-    def _views(self, flat: Floats) -> Iterator[tuple[Floats, Floats | None]]:
-        """Each layer's weights as an (I, O) view of `flat`, and its biases."""
+    def _views(self, flat: Floats) -> Iterator[tuple[list[tuple[slice, Floats]], Floats | None]]:
+        """Each layer's weights, as (I, n) views of `flat` and the columns they are, and its biases."""
         layout = self.layout
+        lanes = layout.lanes
         for k, (n_in, n_out) in enumerate(itertools.pairwise(layout.sizes)):
             at, biases_at = layout.offsets[k]
             if k == 0:
-                whole = flat[at : at + n_in * layout.tiles(n_out) * layout.lanes]
-                view = whole.reshape(n_in, -1)[:, :n_out]
+                weights = []
+                for tile, n_tiles in layout.panels:
+                    columns = slice(tile * lanes, min((tile + n_tiles) * lanes, n_out))
+                    whole = flat[at : at + layout.n_rows * n_tiles * lanes].reshape(layout.n_rows, -1)
+                    weights.append((columns, whole[:n_in, : columns.stop - columns.start]))
+                    at += whole.size
             else:
-                whole = flat[at : at + n_out * layout.tiles(n_in) * layout.lanes]
-                view = whole.reshape(n_out, -1)[:, :n_in].T
-            yield view, flat[biases_at : biases_at + n_out] if biases_at >= 0 else None
+                whole = flat[at : at + n_out * layout.tiles(n_in) * lanes].reshape(n_out, -1)
+                weights = [(slice(None), whole[:, :n_in].T)]
+            yield weights, flat[biases_at : biases_at + n_out] if biases_at >= 0 else None
 
     def _copy_in(self, flat: Floats, weights: Sequence[Floats], biases: Sequence[Floats | None] | None) -> None:
         flat[:] = 0  # after a divergence there may be NaN in the padding
-        for k, (view, bias_view) in enumerate(self._views(flat)):
-            view[:] = weights[k]
+        for k, (views, bias_view) in enumerate(self._views(flat)):
+            for columns, view in views:
+                view[:] = weights[k][:, columns]
             if bias_view is not None and biases is not None:
                 bias_view[:] = biases[k]
 
     def _copy_out(self, flat: Floats, weights: Sequence[Floats], biases: Sequence[Floats | None] | None) -> None:
-        for k, (view, bias_view) in enumerate(self._views(flat)):
-            weights[k][:] = view
+        for k, (views, bias_view) in enumerate(self._views(flat)):
+            for columns, view in views:
+                weights[k][:, columns] = view
             bias = biases[k] if biases is not None else None
             if bias_view is not None and bias is not None:
                 bias[:] = bias_view
@@ -152,9 +159,10 @@ class FlatNetwork:
     def penalty(self) -> float:
         """Return the penalties on the parameters as they are."""
         total = 0.0
-        for layer, (weights, biases) in zip(self.layers, self._views(self.params), strict=True):
+        for layer, (views, biases) in zip(self.layers, self._views(self.params), strict=True):
             l1, l2, bias_l1, bias_l2 = layer.penalties
-            total += l1 * float(np.abs(weights).sum()) + l2 * float(np.square(weights).sum())
+            for _, weights in views:
+                total += l1 * float(np.abs(weights).sum()) + l2 * float(np.square(weights).sum())
             if biases is not None:
                 total += bias_l1 * float(np.abs(biases).sum()) + bias_l2 * float(np.square(biases).sum())
         return total

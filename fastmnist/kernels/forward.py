@@ -13,7 +13,7 @@ from fastmnist._jit import ONE, ZERO, entry, inlined, kernel
 from fastmnist.kernels.dense import dots, product
 from fastmnist.kernels.pointwise import activate, finish_outputs, score_outputs
 from fastmnist.kernels.simd import W1, vload, vsplat, vstore
-from fastmnist.kernels.sparse import share, sparse_forward
+from fastmnist.kernels.sparse import panel_part, share, sparse_forward
 from fastmnist.spec import (
     ACTIVATION,
     BIASES,
@@ -22,6 +22,7 @@ from fastmnist.spec import (
     N_IN,
     N_OUT,
     OUT_TILES,
+    ROWS,
     TILE_BYTES,
     VALUES,
     WEIGHTS,
@@ -83,14 +84,16 @@ def first_layer_forward(b, blocks, layers, params, values, at, t0, t1):
     set_rows(values, at, lanes, step, ZERO, n_rows, t0, t1, params, layers[0, BIASES])
     if blocks.dense.size:
         row_0 = b * blocks.capacity * n_in
-        weights = layers[0, WEIGHTS] + t0 * lanes
-        out = at + t0 * step
-        product(
-            blocks.dense, row_0, n_in, ONE, params, weights, n_tiles * lanes, lanes,
-            values, out, lanes, step, n_rows, n_in, t1 - t0,
-        )  # fmt: skip
+        t = t0
+        while t < t1:
+            n, part, row_length = panel_part(t, t1, n_tiles, layers[0, ROWS], lanes)
+            product(
+                blocks.dense, row_0, n_in, ONE, params, layers[0, WEIGHTS] + part, row_length, lanes,
+                values, at + t * step, lanes, step, n_rows, n_in, n,
+            )  # fmt: skip
+            t += n
     else:
-        sparse_forward(b, blocks, params, layers[0, WEIGHTS], n_tiles, values, at, t0, t1)
+        sparse_forward(b, blocks, params, layers[0, WEIGHTS], layers[0, ROWS], n_tiles, values, at, t0, t1)
 
 
 @inlined

@@ -24,7 +24,7 @@ from fastmnist.kernels.forward import (
 )
 from fastmnist.kernels.pointwise import activate, add_penalty, optimizer_step, output_deltas, through_activation
 from fastmnist.kernels.simd import W1, W2, W3, W4, W5, group_size, vfma, vload, vsplat, vstore
-from fastmnist.kernels.sparse import share, sparse_update
+from fastmnist.kernels.sparse import panel_part, share, sparse_update
 from fastmnist.spec import (
     ACTIVATION,
     ADAM,
@@ -33,6 +33,7 @@ from fastmnist.spec import (
     N_IN,
     N_OUT,
     OUT_TILES,
+    ROWS,
     TILE_BYTES,
     VALUES,
     WEIGHTS,
@@ -79,13 +80,16 @@ def first_layer_update(b, blocks, layers, deltas, target, t0, t1):
     step = blocks.capacity * lanes
     if blocks.dense.size:
         row_0 = b * blocks.capacity * n_in
-        weights = layers[0, WEIGHTS] + t0 * lanes
-        product(
-            blocks.dense, row_0, ONE, n_in, deltas, t0 * step, lanes, step,
-            target, weights, n_tiles * lanes, lanes, n_in, n_rows, t1 - t0,
-        )  # fmt: skip
+        t = t0
+        while t < t1:
+            n, part, row_length = panel_part(t, t1, n_tiles, layers[0, ROWS], lanes)
+            product(
+                blocks.dense, row_0, ONE, n_in, deltas, t * step, lanes, step,
+                target, layers[0, WEIGHTS] + part, row_length, lanes, n_in, n_rows, n,
+            )  # fmt: skip
+            t += n
     else:
-        sparse_update(b, blocks, deltas, ZERO, n_tiles, target, layers[0, WEIGHTS], t0, t1)
+        sparse_update(b, blocks, deltas, ZERO, layers[0, ROWS], n_tiles, target, layers[0, WEIGHTS], t0, t1)
     if layers[0, BIASES] >= 0:
         add_rows(deltas, ZERO, blocks.capacity, n_rows, target, layers[0, BIASES], t0, t1, 1.0)
 
@@ -352,9 +356,13 @@ def _tensor(layers, k, biases):
     """Offset, rows and tiles a row of layer k's weights or biases; no rows where it has none."""
     if biases:
         return layers[k, BIASES], 0 if layers[k, BIASES] < 0 else 1, layers[k, OUT_TILES]
-    if k == 0:
-        return layers[0, WEIGHTS], layers[0, N_IN], layers[0, OUT_TILES]
-    return layers[k, WEIGHTS], layers[k, N_OUT], layers[k, IN_TILES]
+    return layers[k, WEIGHTS], layers[k, ROWS], layers[k, OUT_TILES] if k == 0 else layers[k, IN_TILES]
+
+
+@inlined
+def _part(k, t, t1, n_tiles, n_rows, lanes):
+    """`panel_part` of layer k; only the first one has panels."""
+    return panel_part(t, t1, n_tiles, n_rows, lanes) if k == 0 else (t1 - t, t * lanes, n_tiles * lanes)
 
 
 @kernel
@@ -366,10 +374,11 @@ def _penalize(w, n_workers, layers, weights, penalties):
             l1, l2 = penalties[k, 2 * biases], penalties[k, 2 * biases + 1]
             at, n_rows, n_tiles = _tensor(layers, k, biases)
             t0, t1 = share(n_tiles, w, n_workers)
-            if l1 > 0 or l2 > 0:
+            while (l1 > 0 or l2 > 0) and t0 < t1:
+                n, part, row_length = _part(k, t0, t1, n_tiles, n_rows, lanes)
                 for row in range(n_rows):
-                    p = at + (row * n_tiles + t0) * lanes
-                    add_penalty(weights.params, weights.grads, p, t1 - t0, l1, l2)
+                    add_penalty(weights.params, weights.grads, at + part + row * row_length, n, l1, l2)
+                t0 += n
 
 
 @kernel
@@ -421,11 +430,14 @@ def _optimize(w, n_workers, b, layers, weights, updates):
         for biases in range(2):
             at, n_rows, n_tiles = _tensor(layers, k, biases)
             t0, t1 = share(n_tiles, w, n_workers)
-            for row in range(n_rows):
-                optimizer_step(
-                    updates, weights.params, weights.grads, weights.slot_1, weights.slot_2,
-                    at + (row * n_tiles + t0) * lanes, t1 - t0, rate, decay, weights.factors[k, biases],
-                )  # fmt: skip
+            while t0 < t1:
+                n, part, row_length = _part(k, t0, t1, n_tiles, n_rows, lanes)
+                for row in range(n_rows):
+                    optimizer_step(
+                        updates, weights.params, weights.grads, weights.slot_1, weights.slot_2,
+                        at + part + row * row_length, n, rate, decay, weights.factors[k, biases],
+                    )  # fmt: skip
+                t0 += n
 
 
 @kernel

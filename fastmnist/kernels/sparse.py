@@ -15,9 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastmnist import spec
 from fastmnist._jit import entry, inlined, kernel
-from fastmnist.kernels.simd import W1, W2, W3, W4, W5, decode, group_size, vadd, vfma, vload, vsplat, vstore
+from fastmnist.kernels.simd import W1, W2, W3, W4, W5, decode, vadd, vfma, vload, vsplat, vstore
 from fastmnist.spec import TILE_BYTES
+
+_panel_of = inlined(spec.panel_of)
 
 
 class Blocks(NamedTuple):
@@ -39,6 +42,13 @@ class Blocks(NamedTuple):
 def share(n, w, n_workers):
     """Part [begin, end) of n things that worker w of n_workers owns."""
     return n * w // n_workers, n * (w + 1) // n_workers
+
+
+@inlined
+def panel_part(t, t1, n_tiles, n_rows, lanes):
+    """Tiles from t on that lie in one panel of n_rows and before t1: how many, their offset, a row's length."""
+    first, width = _panel_of(t, n_tiles)
+    return min(first + width, t1) - t, (first * n_rows + t - first) * lanes, width * lanes
 
 
 @inlined
@@ -233,19 +243,18 @@ def _forward_tiles(b, blocks, weights, at, row_length, out, out_at, out_stride, 
 
 
 @kernel
-def sparse_forward(b, blocks, weights, at, n_tiles, out, out_at, t0, t1):
+def sparse_forward(b, blocks, weights, at, n_rows, n_tiles, out, out_at, t0, t1):
     """out[t, r] += sum_i x[r, i] * weights[i, t] for tiles t0 <= t < t1 and the rows of block b.
 
-    weights (I, n_tiles, V), I even, from offset `at`, out (n_tiles, capacity, V) from offset `out_at`.
+    weights: panels of n_rows (even) from offset `at`, out (n_tiles, capacity, V) from offset `out_at`.
     """
     lanes = TILE_BYTES // out.itemsize
-    row_length = n_tiles * lanes
     out_stride = blocks.capacity * lanes
     t = t0
     while t < t1:
-        p = at + t * lanes
+        n, part, row_length = panel_part(t, t1, n_tiles, n_rows, lanes)
+        p = at + part
         q = out_at + t * out_stride
-        n = group_size(t1 - t)
         if n == 5:
             _forward_tiles(b, blocks, weights, p, row_length, out, q, out_stride, W5)
         elif n == 4:
@@ -278,19 +287,18 @@ def _update_tiles(b, blocks, deltas, deltas_at, deltas_stride, out, at, row_leng
 
 
 @kernel
-def sparse_update(b, blocks, deltas, deltas_at, n_tiles, out, at, t0, t1):
+def sparse_update(b, blocks, deltas, deltas_at, n_rows, n_tiles, out, at, t0, t1):
     """out[i, t] += sum_r x[r, i] * deltas[t, r] for tiles t0 <= t < t1 and the rows of block b.
 
-    deltas (n_tiles, capacity, V) from offset `deltas_at`, out (I, n_tiles, V), I even, from offset `at`.
+    deltas (n_tiles, capacity, V) from offset `deltas_at`, out: panels of n_rows (even) from offset `at`.
     """
     lanes = TILE_BYTES // out.itemsize
-    row_length = n_tiles * lanes
     deltas_stride = blocks.capacity * lanes
     t = t0
     while t < t1:
-        p = at + t * lanes
+        n, part, row_length = panel_part(t, t1, n_tiles, n_rows, lanes)
+        p = at + part
         q = deltas_at + t * deltas_stride
-        n = group_size(t1 - t)
         if n == 5:
             _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, W5)
         elif n == 4:
