@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,15 @@ class _Data:
     threshold: float
     weights: NDArray[Any] | None
     columns: tuple[_Column, ...]
+
+    @cached_property
+    def packed(self) -> engine.Packed:
+        """Samples, packed once: looking in each epoch whether one has changed takes a tenth of row E's epoch."""
+        return engine.as_packed(self.x, None)
+
+    def part(self, rows: slice) -> engine.Packed:
+        """Return some of the samples, packed."""
+        return self.packed if rows == slice(0, len(self)) else engine.as_packed(self.x[rows], None)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -162,6 +172,8 @@ class Trainer:
     ) -> None:
         """Train, with the arguments of Keras's `fit`; `callbacks` include the `History` if one is wanted.
 
+        Arrays are read once, before the first epoch: a callback that writes to them changes nothing.
+
         Raises
         ------
         ValueError, TypeError
@@ -190,12 +202,13 @@ class Trainer:
         hooks = _Hooks(callbacks, model, {"verbose": verbose, "epochs": epochs, "steps": batches.per_epoch})
         model.stop_training = False
         logs: dict[str, float] = {}
+        truth = self._truth(data, slice(None), data.weights)
         hooks.call("on_train_begin", {})
         for epoch in range(initial_epoch, epochs):
             hooks.call("on_epoch_begin", epoch, {})
             progress = Progress(verbose, batches.per_epoch, f"Epoch {epoch + 1}/{epochs}" if epochs > 1 else "")
             with compile_notice() if verbose else contextlib.nullcontext():
-                logs = self._epoch(data, batches, hooks, progress)
+                logs = self._epoch(data, truth, batches, hooks, progress)
             if validation is not None and due(epoch):
                 size = _batch_size(validation_batch_size or batch_size, None, len(validation))
                 found = self._evaluate(validation, size, validation_steps, hooks, Progress(0, 1))
@@ -261,17 +274,17 @@ class Trainer:
         x, y = self._pair(x, y)
         data = self._data(x, y, self._weights(y, sample_weight, class_weight), training=True)
         batches = _Batches(len(data), len(data), False, None)
-        return self._epoch(data, batches, _Hooks((), self._host.model, {}), Progress(0, 1))
+        truth = self._truth(data, slice(None), data.weights)
+        return self._epoch(data, truth, batches, _Hooks((), self._host.model, {}), Progress(0, 1))
 
-    def _epoch(self, data: _Data, batches: _Batches, hooks: _Hooks, progress: Progress) -> dict[str, float]:
+    def _epoch(self, data: _Data, truth: Any, batches: _Batches, hooks: _Hooks, progress: Progress) -> dict[str, float]:
         """Train the batches of one epoch: in one call of the engine, or in one for each if a callback listens."""
         first, last = batches.next_epoch()
         if first == 0:
             self._passes += 1
-        packed = engine.as_packed(data.x, None)
+        packed = data.packed
         if self._plan.input_dropout:
             packed = packed.dropped(self._plan.input_dropout, np.random.default_rng([self._task.seed, self._passes]))
-        truth = self._truth(data, slice(None), data.weights)
         sums = _Sums(self._loss, data.columns)
         singly = hooks.listens("train")
         for start in range(first, last) if singly else [first]:
@@ -339,7 +352,7 @@ class Trainer:
         hooks.call("on_test_begin", {})
         for step, rows in _ranges(len(data), batch_size, steps, singly=hooks.listens("test")):
             hooks.call("on_test_batch_begin", step, {})
-            scores, _ = self._net.infer(engine.as_packed(data.x[rows], None), self._truth(data, rows, None), None)
+            scores, _ = self._net.infer(data.part(rows), self._truth(data, rows, None), None)
             weights = None if data.weights is None else data.weights[rows]
             sums.add_scores(scores, self._net.penalty(), weights)
             hooks.call("on_test_batch_end", step, sums.logs())
