@@ -98,18 +98,6 @@ def _blocks(dtype: str, density: float) -> Prepared:
     return Prepared(run, lambda: [packed.gram(np.dtype(dtype), run(), 1, False)], lambda: [_inner(density, order)])
 
 
-def _listed_again(dtype: str, density: float) -> Prepared:
-    """Entries that blocks have taken the place of, wanted in another order."""
-    order = np.arange(SAMPLES)[::-1].copy()
-
-    def run() -> Any:
-        packed = engine.pack(_pixels(density))
-        packed.blocks(np.dtype(dtype), 40, 1)
-        return packed.gram(np.dtype(dtype), packed.blocks(np.dtype(dtype), 40, 1, order), 1, False)
-
-    return Prepared(run, lambda: [run()], lambda: [_inner(density, order)])
-
-
 def _gram(dtype: str, density: float) -> Prepared:
     packed, order = engine.pack(_pixels(density)), np.arange(SAMPLES)
     blocks = packed.blocks(np.dtype(dtype), 40, 1, order)
@@ -215,7 +203,6 @@ CASES = {
     "pack_floats": Case(("count_entries", "pack_entries", "infer"), partial(_pack, True)),
     "fingerprint": Case(("fingerprint",), _fingerprint),
     "blocks": Case(("transpose",), _blocks),
-    "listed_again": Case(("transpose", "list_again"), _listed_again, densities=(0.19,)),
     "gram": Case(("gram_products",), _gram),
     "mt19937_draws": Case(("mt19937_draws",), _legacy_draws, ("float32",), (1.0,)),
     "philox_draws": Case(("philox_draws",), _counter_draws, ("float32",), (1.0,)),

@@ -195,8 +195,8 @@ class Layout:
 
     @property
     def n_rows(self) -> int:
-        """Rows of each panel of the first layer: inputs are treated in pairs."""
-        return self.sizes[0] + self.sizes[0] % 2
+        """Rows of each panel of the first layer: inputs are treated in fours."""
+        return -(-self.sizes[0] // 4) * 4
 
     @property
     def panels(self) -> tuple[tuple[int, int], ...]:

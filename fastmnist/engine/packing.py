@@ -37,11 +37,12 @@ _preparing = threading.RLock()
 
 
 class Entries(NamedTuple):
-    """Pairs of neighbouring inputs that are not both zero, row after row."""
+    """Quads of neighbouring inputs that are not all zero, row after row."""
 
-    starts: NDArray[np.int64]  # (N + 1,)
-    pairs: Any  # (entries,) numbers p of the pairs of inputs 2p and 2p + 1
-    values: Any  # (2 * entries,) bytes k for k / 255, or floats
+    starts: NDArray[np.int64]  # (N + 1,) quads of the samples before
+    halves: NDArray[np.int64]  # (N + 1,) their halves that are not zero
+    lists: Any  # (quads,) number of the list that holds it in a block, see `sparse`
+    values: Any  # (2 * halves,) bytes k for k / 255, or floats
 
 
 class Packed:
@@ -67,7 +68,6 @@ class Packed:
         self.density = density
         self._images = images
         self._scale = scale
-        self._moved: sparse.Blocks | None = None  # blocks that hold the entries, if `images` no longer does
         self._prepared: dict[tuple[Any, ...], Any] = {}
 
     def __len__(self) -> int:
@@ -93,7 +93,7 @@ class Packed:
 
     def dropped(self, rate: float, rng: np.random.Generator) -> Packed:
         """Dropout of the inputs: a share `rate` of them set to 0, the others divided by ``1 - rate``."""
-        images = self._held(count_threads(None))
+        images = self._images
         values = images.values if isinstance(images, Entries) else images
         kept = values * (rng.random(values.shape, dtype=np.float32) >= rate)
         images = images._replace(values=kept) if isinstance(images, Entries) else kept
@@ -121,18 +121,9 @@ class Packed:
         values = values.astype(dtype, copy=False)
         return values if self._scale == 1 else values * dtype.type(self._scale)
 
-    def _held(self, workers: int) -> Entries | NDArray[Any]:
-        """Return the images, listed again if blocks have taken their place."""
-        with _preparing:
-            if self._moved is not None:
-                assert isinstance(self._images, Entries)
-                self._images = _list_again(self._moved, self._images.starts, self.shape[1], workers)
-                self._moved = None
-            return self._images
-
     def _entries(self, dtype: np.dtype[Any], workers: int) -> Entries:
         """Entries with values for computations in `dtype`."""
-        images = self._held(workers)
+        images = self._images
         entries = (
             images if isinstance(images, Entries) else self._once(("entries",), partial(_list_entries, images, workers))
         )
@@ -143,20 +134,11 @@ class Packed:
     def blocks(
         self, dtype: np.dtype[Any], capacity: int, workers: int, order: NDArray[np.int64] | None = None
     ) -> sparse.Blocks:
-        """Blocks of `capacity` samples by pair of inputs; those of the packed order are kept for the next epoch."""
+        """Blocks of `capacity` samples by quad of inputs; those of the packed order are kept for the next epoch."""
         if order is not None:
             return self._make_blocks(dtype, capacity, workers, order)
-
-        def make() -> sparse.Blocks:
-            blocks = self._make_blocks(dtype, capacity, workers, np.arange(len(self)))
-            images = self._images
-            if isinstance(images, Entries) and blocks.values.dtype == images.values.dtype and self._scale == 1:
-                # One copy is enough: 21 MB less for MNIST.
-                self._images = images._replace(pairs=images.pairs[:0].copy(), values=images.values[:0].copy())
-                self._moved = blocks
-            return blocks
-
-        return self._once(("blocks", dtype, capacity), make)
+        in_order = partial(self._make_blocks, dtype, capacity, workers, np.arange(len(self)))
+        return self._once(("blocks", dtype, capacity), in_order)
 
     def dense_blocks(self, dtype: np.dtype[Any], capacity: int, rows: slice | NDArray[np.int64]) -> sparse.Blocks:
         """Blocks of `capacity` samples as dense rows; a view where these need no conversion."""
@@ -164,7 +146,6 @@ class Packed:
         images, table = self._images[rows], self._table(dtype)
         numbers = table[images] if images.dtype == np.uint8 else self._numbers(images, dtype)
         n_blocks = -(-len(images) // capacity)
-        none = np.empty(0, np.int64)
         return sparse.Blocks(
             capacity=capacity,
             n_rows=len(images),
@@ -172,7 +153,7 @@ class Packed:
             values=np.empty(0, images.dtype if images.dtype == np.uint8 else dtype),
             table=table,
             start=np.zeros(n_blocks, np.int64),
-            n_active=none,
+            n_active=np.empty((n_blocks, 2), np.int64),
             active=np.empty((n_blocks, 0), np.int32),
             first=np.empty((n_blocks, 0), np.int32),
             dense=np.ascontiguousarray(numbers).reshape(-1),
@@ -183,7 +164,8 @@ class Packed:
 
         def make() -> Floats:
             products = np.empty((len(blocks.start), blocks.capacity, blocks.capacity), dtype)
-            run_workers(sparse.gram_products, workers, blocks, products)
+            places = np.empty((workers, sparse.count_lists(self.shape[1]), 2), np.int64)
+            run_workers(sparse.gram_products, workers, blocks, places, products)
             return products
 
         return self._once(("gram", dtype, blocks.capacity), make) if keep else make()
@@ -192,26 +174,26 @@ class Packed:
         self, dtype: np.dtype[Any], capacity: int, workers: int, order: NDArray[np.int64]
     ) -> sparse.Blocks:
         entries = self._entries(dtype, workers)
-        n_pairs = -(-self.shape[1] // 2)
+        n_lists = sparse.count_lists(self.shape[1])
         n_blocks = -(-len(order) // capacity)
-        sizes = np.add.reduceat(entries.starts[order + 1] - entries.starts[order], np.arange(0, len(order), capacity))
-        n_entries = int(sizes.sum())
-        stride = min(n_pairs, int(sizes.max()))
+        sizes = np.add.reduceat(entries.halves[order + 1] - entries.halves[order], np.arange(0, len(order), capacity))
+        n_halves = int(sizes.sum())
+        stride = min(n_lists, int(sizes.max()))
         blocks = sparse.Blocks(
             capacity=capacity,
             n_rows=len(order),
-            rows=np.empty(n_entries, _index_dtype(capacity)),
-            values=np.empty(2 * n_entries, entries.values.dtype),
+            rows=np.empty(n_halves, _index_dtype(capacity)),
+            values=np.empty(2 * n_halves, entries.values.dtype),
             table=self._table(dtype),
             start=np.concatenate(([0], np.cumsum(sizes)[:-1])),
-            n_active=np.zeros(n_blocks, np.int64),
+            n_active=np.zeros((n_blocks, 2), np.int64),
             active=np.empty((n_blocks, stride), np.int32),
             first=np.zeros((n_blocks, stride + 1), np.int32),
             dense=np.empty(0, dtype),
         )
-        workers = worth(workers, n_entries)
-        cursors = np.empty((workers, n_pairs), np.int32)
-        slots = np.empty((workers, capacity + 2), np.int32)
+        workers = worth(workers, n_halves)
+        cursors = np.empty((workers, n_lists), np.int32)
+        slots = np.empty((workers, 2 * capacity + 2), np.int32)
         run_workers(sparse.transpose, workers, *entries, order, cursors, slots, blocks)
         return blocks
 
@@ -275,7 +257,7 @@ def _image_rows(images: ArrayLike) -> NDArray[Any]:
 def _pack(x: NDArray[Any], workers: int) -> Packed:
     counts, nonzeros, as_codes = _count(x, workers)
     if counts.min() < 0:
-        row = int(np.argmin(counts))
+        row = int(np.argmin(counts[:, 0]))
         column = int(np.argmin(np.isfinite(x[row])))
         raise ValueError(
             f"images[{row}, {column}] is {x[row, column]}; all inputs must be finite. "
@@ -290,10 +272,10 @@ def _pack(x: NDArray[Any], workers: int) -> Packed:
 
 
 def _count(x: NDArray[Any], workers: int) -> tuple[NDArray[np.int64], int, bool]:
-    """Entries of each row, -1 where one is not finite; non-zeros; whether all are multiples of 1 / 255 up to 1."""
+    """Quads (-1 if one is not finite) and halves of each row; non-zeros; whether all are multiples of 1/255 up to 1."""
     n = len(x)
     table = _byte_values(np.dtype(np.float32) if x.dtype == np.uint8 else x.dtype)
-    counts, nonzeros, coded = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.uint8)
+    counts, nonzeros, coded = np.empty((n, 2), np.int64), np.empty(n, np.int64), np.empty(n, np.uint8)
     run_workers(sparse.count_entries, worth(workers, x.size), x, table, counts, nonzeros, coded)
     return counts, int(nonzeros.sum()), x.dtype == np.uint8 or bool(coded.all())
 
@@ -303,18 +285,13 @@ def _list_entries(
 ) -> Entries:
     if counts is None or as_codes is None:
         counts, _, as_codes = _count(x, workers)
-    starts = np.concatenate(([0], np.cumsum(counts)))
-    pairs = np.empty(starts[-1], _index_dtype(x.shape[1]))
-    values = np.empty(2 * starts[-1], np.uint8 if as_codes else x.dtype)
-    run_workers(sparse.pack_entries, worth(workers, x.size), x, as_codes and x.dtype != np.uint8, starts, pairs, values)
-    return Entries(starts, pairs, values)
-
-
-def _list_again(blocks: sparse.Blocks, starts: NDArray[np.int64], n_inputs: int, workers: int) -> Entries:
-    pairs = np.empty(starts[-1], _index_dtype(n_inputs))
-    values = np.empty(2 * starts[-1], blocks.values.dtype)
-    run_workers(sparse.list_again, workers, blocks, starts[:-1].copy(), pairs, values)
-    return Entries(starts, pairs, values)
+    starts, halves = np.concatenate(([[0, 0]], np.cumsum(counts, axis=0))).T.copy()
+    lists = np.empty(starts[-1], _index_dtype(sparse.count_lists(x.shape[1])))
+    values = np.empty(2 * halves[-1], np.uint8 if as_codes else x.dtype)
+    run_workers(
+        sparse.pack_entries, worth(workers, x.size), x, as_codes and x.dtype != np.uint8, starts, halves, lists, values
+    )
+    return Entries(starts, halves, lists, values)
 
 
 class _Memory:

@@ -309,6 +309,22 @@ def decode(typingctx, values, table, t):
     return signature, generate
 
 
+@intrinsic
+def prefetch(typingctx, a, i):
+    """Have the cache line of ``a[i]`` fetched, wherever that is; nothing waits for it."""
+    signature = types.void(a, types.intp)
+
+    def generate(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        address = builder.bitcast(builder.gep(array.data, [arguments[1]]), ir.IntType(8).as_pointer())
+        # to read, soon to be used again, data
+        flags = [ir.Constant(ir.IntType(32), flag) for flag in (0, 3, 1)]
+        _call(builder, "llvm.prefetch.p0i8", ir.VoidType(), address, *flags)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
 @inlined
 def group_size(n):
     """How many of n remaining tiles to work on together: 4, or the last 5, 3, 2 or 1."""
@@ -372,6 +388,9 @@ if config.DISABLE_JIT:
 
     def vrepeat(tile, width):
         return np.tile(tile, len(width))
+
+    def prefetch(a, i):
+        pass
 
     def decode(values, table, t):
         return values[t] if values.dtype == table.dtype else table[values[t]]

@@ -1,12 +1,12 @@
 """Inputs as lists of their non-zero entries: packing, blocks of samples stored by input, first-layer products.
 
-An *entry* is a pair of neighbouring inputs, 2p and 2p + 1, of one sample, of which at least one is not zero. Where one
-pixel is not black the next one seldom is: MNIST's 150 non-zero pixels an image make 90 pairs. A pair costs little more
-than a single input, since both products use one load and one store of the sample's values.
+Inputs are taken in *quads* of neighbours, 4q to 4q + 3, and their two halves: where one pixel is not black the next one
+seldom is. MNIST's 150 non-zero pixels an image lie in 88 halves of 56 quads. An *entry* is a half, or a whole quad both
+of whose halves have a non-zero: its products share one load and one store of the sample's values.
 
 A *block* is a run of consecutive samples: a mini-batch, or the samples that exact blocked per-sample SGD treats
-together. It lists, for each pair that has an entry anywhere in the block, the rows and values of its entries, so that
-the two weight rows are loaded once and serve the whole block.
+together. It has up to three *lists* of entries for each quad, so that a list's rows of weights are loaded once and
+serve the whole block.
 """
 
 from __future__ import annotations
@@ -17,23 +17,42 @@ import numpy as np
 
 from fastmnist import spec
 from fastmnist._jit import entry, inlined, kernel
-from fastmnist.kernels.simd import W1, W2, W3, W4, W5, decode, vadd, vfma, vload, vsplat, vstore
+from fastmnist.kernels.simd import W1, W2, W3, W4, W5, decode, prefetch, vadd, vfma, vload, vsplat, vstore
 from fastmnist.spec import TILE_BYTES
 
 _panel_of = inlined(spec.panel_of)
 
 
+# Kinds of lists: list 3q + kind has entries of quad q's first half, of its second, or of the whole.
+_FIRST, _SECOND, _WHOLE, _KINDS = 0, 1, 2, 3
+
+# Samples that a shuffled order is prefetched ahead of.
+_AHEAD = 8
+
+# Whole quads of a block from which they are a list of their own, not entries of both halves: it spares the loads and
+# stores of half of them, and costs those of four more rows of weights.
+_WHOLE_FROM = 16
+
+
+def count_lists(n_inputs: int) -> int:
+    """Count the lists that a block of samples with so many inputs may have."""
+    return _KINDS * -(-n_inputs // 4)
+
+
 class Blocks(NamedTuple):
-    """Blocks of samples, by pair of inputs; entry e of a block is number ``start[block] + e`` of all."""
+    """Blocks of samples, by list; entry e of a block is number ``start[block] + e`` of all.
+
+    The values of a block follow one another from ``2 * start[block]`` on: two of each entry of a half, four of a whole.
+    """
 
     capacity: int  # rows of a block; the last one may have fewer
     n_rows: int  # rows of all blocks
-    rows: np.ndarray  # (entries,) row within the block
-    values: np.ndarray  # (2 * entries,) bytes that stand for table[byte], or floats: both values of each entry
+    rows: np.ndarray  # (halves,) row within the block
+    values: np.ndarray  # (2 * halves,) bytes that stand for table[byte], or floats
     table: np.ndarray  # (256,) float
-    start: np.ndarray  # (blocks,) int64
-    n_active: np.ndarray  # (blocks,) int64: pairs with at least one entry
-    active: np.ndarray  # (blocks, stride) int32: these pairs, those with few entries first
+    start: np.ndarray  # (blocks,) int64: halves of the blocks before
+    n_active: np.ndarray  # (blocks, 2) int64: lists with entries, those of halves and all
+    active: np.ndarray  # (blocks, stride) int32: their first inputs; halves before wholes, few entries before many
     first: np.ndarray  # (blocks, stride + 1) int32: first entry of each
     dense: np.ndarray  # (n_rows, I) flattened: the rows themselves where the data is dense, else empty
 
@@ -52,9 +71,9 @@ def panel_part(t, t1, n_tiles, n_rows, lanes):
 
 
 @inlined
-def _second(x, n, i):
-    """x[n, i + 1], or 0 past the last input."""
-    return x[n, i + 1] if i + 1 < x.shape[1] else x.dtype.type(0)
+def _any(x, n, i):
+    """Whether x[n, i] or x[n, i + 1] is there and not 0."""
+    return (i < x.shape[1] and x[n, i] != 0) or (i + 1 < x.shape[1] and x[n, i + 1] != 0)
 
 
 @inlined
@@ -64,47 +83,70 @@ def _in_table(v, table):
 
 @entry
 def count_entries(w, n_workers, x, table, counts, nonzeros, coded):
-    """Counts[n], nonzeros[n] = entries and non-zeros of x[n]; coded[n] = whether all are table entries k / 255.
+    """Count what is not zero in each row: counts[n] = quads and halves, nonzeros[n] = inputs.
 
-    counts[n] is -1 if one is not finite. x (N, I) bytes or floats, table (256,) of x's float type, counts and nonzeros
-    (N,) int64, coded (N,) uint8.
+    counts[n, 0] is -1 if one is not finite; coded[n]: whether all are table entries k / 255. x (N, I) bytes or floats,
+    table (256,) of x's float type, counts (N, 2) and nonzeros (N,) int64, coded (N,) uint8.
     """
     begin, end = share(x.shape[0], w, n_workers)
     for n in range(begin, end):
-        count = 0
-        nonzero = 0
+        quads = halves = nonzero = 0
         finite = True
         in_table = True
-        for i in range(0, x.shape[1], 2):
-            u = x[n, i]
-            v = _second(x, n, i)
-            if u != 0 or v != 0:
-                count += 1
-                nonzero += int(u != 0) + int(v != 0)
-                finite &= (u - u == 0) & (v - v == 0)
-                in_table = in_table and _in_table(u, table) and _in_table(v, table)
-        counts[n] = count if finite else -1
+        for i in range(0, x.shape[1], 4):
+            halves_before = halves
+            for half in range(i, min(i + 4, x.shape[1]), 2):
+                before = nonzero
+                for j in range(half, min(half + 2, x.shape[1])):
+                    v = x[n, j]
+                    if v != 0:
+                        nonzero += 1
+                        finite &= v - v == 0
+                        in_table = in_table and _in_table(v, table)
+                halves += int(nonzero > before)
+            quads += int(halves > halves_before)
+        counts[n, 0] = quads if finite else -1
+        counts[n, 1] = halves
         nonzeros[n] = nonzero
         coded[n] = in_table
 
 
-@entry
-def pack_entries(w, n_workers, x, as_codes, starts, pairs, values):
-    """List the entries of each row: number of the pair and both values, or their bytes k for k / 255 where `as_codes`.
+@inlined
+def _input(x, n, i, as_codes):
+    """x[n, i], 0 past the last input; or its byte k for k / 255 where `as_codes`."""
+    v = x[n, i] if i < x.shape[1] else x.dtype.type(0)
+    return np.uint8(v * 255 + 0.5) if as_codes else v
 
-    x (N, I), starts (N + 1,) int64, pairs (entries,), values (2 * entries,).
+
+@entry
+def pack_entries(w, n_workers, x, as_codes, starts, halves, lists, values):
+    """List the quads of each row, wholes before halves: number of the list, and four values or two.
+
+    x (N, I), starts and halves (N + 1,) int64, lists (quads,), values (2 * halves,): bytes k for k / 255 where
+    `as_codes`.
     """
     begin, end = share(x.shape[0], w, n_workers)
     for n in range(begin, end):
+        quads = starts[n + 1] - starts[n]
+        wholes = halves[n + 1] - halves[n] - quads
         t = starts[n]
-        for i in range(0, x.shape[1], 2):
-            u = x[n, i]
-            v = _second(x, n, i)
-            if u != 0 or v != 0:
-                pairs[t] = i // 2
-                values[2 * t] = np.uint8(u * 255 + 0.5) if as_codes else u
-                values[2 * t + 1] = np.uint8(v * 255 + 0.5) if as_codes else v
+        at = 2 * halves[n]
+        u = t + wholes
+        half_at = at + 4 * wholes
+        for i in range(0, x.shape[1], 4):
+            first, second = _any(x, n, i), _any(x, n, i + 2)
+            if first and second:
+                lists[t] = i // 4 * _KINDS + _WHOLE
+                for k in range(4):
+                    values[at + k] = _input(x, n, i + k, as_codes)
                 t += 1
+                at += 4
+            elif first or second:
+                lists[u] = i // 4 * _KINDS + (_SECOND if second else _FIRST)
+                for k in range(2):
+                    values[half_at + k] = _input(x, n, i + k + (2 if second else 0), as_codes)
+                u += 1
+                half_at += 2
 
 
 @entry
@@ -127,126 +169,232 @@ def fingerprint(w, n_workers, words, multipliers, sums):
         sums[n] = total
 
 
-@kernel
-def _transpose_block(b, w, starts, pairs, values, order, cursors, slots, blocks):
-    """Sort the entries of one block by pair, pairs with few entries first.
+@inlined
+def _wholes_at(b, blocks):
+    """What to add to 4 e for the first value of entry e of a whole quad; for one of a half it is 2 e."""
+    return -2 * (blocks.start[b] + blocks.first[b, blocks.n_active[b, 0]])
 
-    Loops over the entries of a pair are short, and the processor predicts their ends when neighbours are of equal
-    length: on row B's network that took the products from 1.35 to 0.85 us a sample.
+
+@inlined
+def _next(w, list_number, cursors):
+    """Place of a list's next entry."""
+    e = cursors[w, list_number]
+    cursors[w, list_number] += 1
+    return e
+
+
+@inlined
+def _copy(values, at, target, to, width):
+    """Copy as many values as `width` is long; all are read before one is written, so that they move at once."""
+    if len(width) == 4:
+        a, b, c, d = values[at], values[at + 1], values[at + 2], values[at + 3]
+        target[to], target[to + 1], target[to + 2], target[to + 3] = a, b, c, d
+    else:
+        a, b = values[at], values[at + 1]
+        target[to], target[to + 1] = a, b
+
+
+@inlined
+def _key(count, list_number, n_rows):
+    """Lists are ordered by this: halves before wholes, then by their number of entries."""
+    return count + n_rows * int(list_number % _KINDS == _WHOLE)
+
+
+@kernel
+def _order_lists(b, w, n_rows, cursors, slots, blocks):
+    """Order the lists of a block, whose numbers of entries are in `cursors`; then their first entries are there.
+
+    Loops over the entries of a list are short, and the processor predicts their ends when neighbours are of equal
+    length: on row B's network that took the products from 1.35 to 0.85 us a sample. Returns the entries of halves.
     """
-    capacity = blocks.capacity
-    n_rows = min(capacity, blocks.n_rows - b * capacity)
-    base = blocks.start[b]
-    n_pairs = cursors.shape[1]
-    for i in range(n_pairs):
-        cursors[w, i] = 0
-    for r in range(n_rows):
-        sample = order[b * capacity + r]
-        for t in range(starts[sample], starts[sample + 1]):
-            cursors[w, pairs[t]] += 1
-    for count in range(n_rows + 2):
-        slots[w, count] = 0
-    for i in range(n_pairs):
-        slots[w, cursors[w, i] + 1] += 1
-    slots[w, 1] = 0  # pairs without entries take no slot
-    for count in range(1, n_rows + 1):
-        slots[w, count + 1] += slots[w, count]
-    blocks.n_active[b] = slots[w, n_rows + 1]
-    for i in range(n_pairs):
-        count = cursors[w, i]
-        if count:
-            blocks.active[b, slots[w, count]] = i
-            slots[w, count] += 1
+    n_lists = cursors.shape[1]
+    for i in range(0, n_lists, _KINDS):
+        if cursors[w, i + _WHOLE] < _WHOLE_FROM:
+            cursors[w, i + _FIRST] += cursors[w, i + _WHOLE]
+            cursors[w, i + _SECOND] += cursors[w, i + _WHOLE]
+            cursors[w, i + _WHOLE] = 0
+    for key in range(2 * n_rows + 2):
+        slots[w, key] = 0
+    for i in range(n_lists):
+        if cursors[w, i]:
+            slots[w, _key(cursors[w, i], i, n_rows) + 1] += 1
+    for key in range(2 * n_rows + 1):
+        slots[w, key + 1] += slots[w, key]
+    blocks.n_active[b, 0] = slots[w, n_rows + 1]
+    blocks.n_active[b, 1] = slots[w, 2 * n_rows + 1]
+    for i in range(n_lists):
+        if cursors[w, i]:
+            blocks.active[b, _next(w, _key(cursors[w, i], i, n_rows), slots)] = i
     entries = 0
-    for a in range(blocks.n_active[b]):
+    for a in range(blocks.n_active[b, 1]):
         i = blocks.active[b, a]
+        blocks.active[b, a] = i // _KINDS * 4 + 2 * int(i % _KINDS == _SECOND)
         blocks.first[b, a] = entries
         entries += cursors[w, i]
         cursors[w, i] = blocks.first[b, a]
-    blocks.first[b, blocks.n_active[b]] = entries
-    for r in range(n_rows):
-        sample = order[b * capacity + r]
-        for t in range(starts[sample], starts[sample + 1]):
-            e = base + cursors[w, pairs[t]]
-            cursors[w, pairs[t]] += 1
-            blocks.rows[e] = r
-            blocks.values[2 * e] = values[2 * t]
-            blocks.values[2 * e + 1] = values[2 * t + 1]
+    blocks.first[b, blocks.n_active[b, 1]] = entries
 
 
-@entry
-def transpose(w, n_workers, starts, pairs, values, order, cursors, slots, blocks):
-    """Fill `blocks` from rows: its row r of block b is sample ``order[b * capacity + r]``.
-
-    cursors (n_workers, number of pairs) and slots (n_workers, capacity + 2) int32 are scratch.
-    """
-    begin, end = share(blocks.n_active.size, w, n_workers)
-    for b in range(begin, end):
-        _transpose_block(b, w, starts, pairs, values, order, cursors, slots, blocks)
-
-
-@entry
-def list_again(w, n_workers, blocks, cursors, pairs, values):
-    """Undo `transpose` of samples in order: list the entries of sample n from ``cursors[n]`` on, in any order."""
-    begin, end = share(blocks.n_active.size, w, n_workers)
-    for b in range(begin, end):
-        base = blocks.start[b]
-        for a in range(blocks.n_active[b]):
-            for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
-                n = b * blocks.capacity + blocks.rows[e]
-                t = cursors[n]
-                cursors[n] += 1
-                pairs[t] = blocks.active[b, a]
-                values[2 * t] = blocks.values[2 * e]
-                values[2 * t + 1] = blocks.values[2 * e + 1]
+@inlined
+def _prefetch_sample(sample, starts, halves, lists, values):
+    """In a shuffled order no processor guesses the next sample: 5 cache lines of MNIST's."""
+    for t in range(starts[sample], starts[sample + 1], TILE_BYTES // lists.itemsize):
+        prefetch(lists, t)
+    for v in range(2 * halves[sample], 2 * halves[sample + 1], TILE_BYTES // values.itemsize):
+        prefetch(values, v)
 
 
 @kernel
-def _gram_block(b, blocks, gram):
-    """gram[b, r, s] = x_r . x_s for rows s < r of block b."""
+def _transpose_block(b, w, starts, halves, lists, values, order, cursors, slots, blocks):
+    """Sort the entries of one block by list."""
+    capacity = blocks.capacity
+    n_rows = min(capacity, blocks.n_rows - b * capacity)
+    base = blocks.start[b]
+    for i in range(cursors.shape[1]):
+        cursors[w, i] = 0
+    for r in range(n_rows):
+        sample = order[b * capacity + r]
+        _prefetch_sample(order[min(b * capacity + r + _AHEAD, blocks.n_rows - 1)], starts, halves, lists, values)
+        for t in range(starts[sample], starts[sample + 1]):
+            cursors[w, lists[t]] += 1
+    _order_lists(b, w, n_rows, cursors, slots, blocks)
+    wholes_from = blocks.first[b, blocks.n_active[b, 0]]
+    wholes_at = _wholes_at(b, blocks)
+    for r in range(n_rows):
+        sample = order[b * capacity + r]
+        begin, end = starts[sample], starts[sample + 1]
+        at = 2 * halves[sample]
+        middle = begin + halves[sample + 1] - halves[sample] - (end - begin)
+        for t in range(begin, middle):
+            i = np.int64(lists[t])
+            if cursors[w, i] >= wholes_from:
+                e = base + _next(w, i, cursors)
+                blocks.rows[e] = r
+                _copy(values, at, blocks.values, wholes_at + 4 * e, (0, 1, 2, 3))
+            else:
+                for half in range(2):
+                    e = base + _next(w, i - _WHOLE + half, cursors)
+                    blocks.rows[e] = r
+                    _copy(values, at + 2 * half, blocks.values, 2 * e, (0, 1))
+            at += 4
+        for t in range(middle, end):
+            e = base + _next(w, np.int64(lists[t]), cursors)
+            blocks.rows[e] = r
+            _copy(values, at, blocks.values, 2 * e, (0, 1))
+            at += 2
+
+
+@entry
+def transpose(w, n_workers, starts, halves, lists, values, order, cursors, slots, blocks):
+    """Fill `blocks` from rows: its row r of block b is sample ``order[b * capacity + r]``.
+
+    cursors (n_workers, number of lists) and slots (n_workers, 2 * capacity + 2) int32 are scratch.
+    """
+    begin, end = share(blocks.start.size, w, n_workers)
+    for b in range(begin, end):
+        _transpose_block(b, w, starts, halves, lists, values, order, cursors, slots, blocks)
+
+
+@inlined
+def _pair_product(blocks, u, v):
+    """Inner product of the two values from number u on and the two from v on."""
+    first = decode(blocks.values, blocks.table, u) * decode(blocks.values, blocks.table, v)
+    return first + decode(blocks.values, blocks.table, u + 1) * decode(blocks.values, blocks.table, v + 1)
+
+
+@kernel
+def _gram_block(b, w, blocks, places, gram):
+    """gram[b, r, s] = x_r . x_s for rows s < r of block b.
+
+    Each half of a quad has its own entries, and those of the whole quad.
+    """
     base = blocks.start[b]
     for r in range(blocks.capacity):
         for s in range(blocks.capacity):
             gram[b, r, s] = 0
-    for a in range(blocks.n_active[b]):
-        begin = base + blocks.first[b, a]
-        for e in range(begin, base + blocks.first[b, a + 1]):
-            r = blocks.rows[e]
-            u = decode(blocks.values, blocks.table, 2 * e)
-            v = decode(blocks.values, blocks.table, 2 * e + 1)
-            for f in range(begin, e):
-                product = u * decode(blocks.values, blocks.table, 2 * f)
-                gram[b, r, blocks.rows[f]] += product + v * decode(blocks.values, blocks.table, 2 * f + 1)
+    wholes_at = _wholes_at(b, blocks)
+    places[w] = 0
+    for a in range(blocks.n_active[b, 1]):
+        i = blocks.active[b, a]
+        i = i // 4 * _KINDS + (i % 4 // 2 if a < blocks.n_active[b, 0] else _WHOLE)
+        places[w, i, 0] = base + blocks.first[b, a]
+        places[w, i, 1] = base + blocks.first[b, a + 1]
+    for i in range(places.shape[1]):
+        if i % _KINDS != _WHOLE:
+            begin, end = places[w, i, 0], places[w, i, 1]
+            whole = i - i % _KINDS + _WHOLE
+            whole_begin, whole_end = places[w, whole, 0], places[w, whole, 1]
+            at = wholes_at + 2 * (i % _KINDS)
+            for e in range(begin, end):
+                r = np.int64(blocks.rows[e])
+                for f in range(begin, e):
+                    gram[b, r, blocks.rows[f]] += _pair_product(blocks, 2 * e, 2 * f)
+                for f in range(whole_begin, whole_end):
+                    s = np.int64(blocks.rows[f])
+                    gram[b, max(r, s), min(r, s)] += _pair_product(blocks, 2 * e, at + 4 * f)
+            for e in range(whole_begin, whole_end):
+                for f in range(whole_begin, e):
+                    gram[b, blocks.rows[e], blocks.rows[f]] += _pair_product(blocks, at + 4 * e, at + 4 * f)
 
 
 @entry
-def gram_products(w, n_workers, blocks, gram):
-    """gram[b, r, s] = x_r . x_s for rows s < r of each block; the rest is zero. gram (blocks, capacity, capacity)."""
-    begin, end = share(blocks.n_active.size, w, n_workers)
+def gram_products(w, n_workers, blocks, places, gram):
+    """gram[b, r, s] = x_r . x_s for rows s < r of each block; the rest is zero. gram (blocks, capacity, capacity).
+
+    places (n_workers, number of lists, 2) int64 is scratch.
+    """
+    begin, end = share(blocks.start.size, w, n_workers)
     for b in range(begin, end):
-        _gram_block(b, blocks, gram)
+        _gram_block(b, w, blocks, places, gram)
+
+
+@inlined
+def _list_at(b, a, blocks):
+    """Entries begin .. end of active list a of block b, and its first input."""
+    base = blocks.start[b]
+    return base + blocks.first[b, a], base + blocks.first[b, a + 1], np.int64(blocks.active[b, a])
+
+
+@inlined
+def _value(blocks, v, width):
+    """Value number v in every lane."""
+    return vsplat(decode(blocks.values, blocks.table, v), width)
 
 
 @inlined
 def _forward_tiles(b, blocks, weights, at, row_length, out, out_at, out_stride, width):
     lanes = TILE_BYTES // out.itemsize
-    base = blocks.start[b]
-    for a in range(blocks.n_active[b]):
-        i = at + 2 * blocks.active[b, a] * row_length
-        first = vload(weights, i, lanes, width)
-        second = vload(weights, i + row_length, lanes, width)
-        for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
+    for a in range(blocks.n_active[b, 0]):
+        begin, end, i = _list_at(b, a, blocks)
+        p = at + i * row_length
+        w0 = vload(weights, p, lanes, width)
+        w1 = vload(weights, p + row_length, lanes, width)
+        for e in range(begin, end):
             p = out_at + np.int64(blocks.rows[e]) * lanes
-            u = vsplat(decode(blocks.values, blocks.table, 2 * e), width)
-            v = vsplat(decode(blocks.values, blocks.table, 2 * e + 1), width)
-            vstore(out, p, out_stride, vfma(v, second, vfma(u, first, vload(out, p, out_stride, width))))
+            z = vfma(_value(blocks, 2 * e, width), w0, vload(out, p, out_stride, width))
+            vstore(out, p, out_stride, vfma(_value(blocks, 2 * e + 1, width), w1, z))
+    wholes_at = _wholes_at(b, blocks)
+    for a in range(blocks.n_active[b, 0], blocks.n_active[b, 1]):
+        begin, end, i = _list_at(b, a, blocks)
+        p = at + i * row_length
+        w0 = vload(weights, p, lanes, width)
+        w1 = vload(weights, p + row_length, lanes, width)
+        w2 = vload(weights, p + 2 * row_length, lanes, width)
+        w3 = vload(weights, p + 3 * row_length, lanes, width)
+        for e in range(begin, end):
+            p = out_at + np.int64(blocks.rows[e]) * lanes
+            v = wholes_at + 4 * e
+            z = vfma(_value(blocks, v, width), w0, vload(out, p, out_stride, width))
+            z = vfma(_value(blocks, v + 1, width), w1, z)
+            z = vfma(_value(blocks, v + 2, width), w2, z)
+            vstore(out, p, out_stride, vfma(_value(blocks, v + 3, width), w3, z))
 
 
 @kernel
 def sparse_forward(b, blocks, weights, at, n_rows, n_tiles, out, out_at, t0, t1):
     """out[t, r] += sum_i x[r, i] * weights[i, t] for tiles t0 <= t < t1 and the rows of block b.
 
-    weights: panels of n_rows (even) from offset `at`, out (n_tiles, capacity, V) from offset `out_at`.
+    weights: panels of n_rows, a multiple of 4, from offset `at`, out (n_tiles, capacity, V) from offset `out_at`.
     """
     lanes = TILE_BYTES // out.itemsize
     out_stride = blocks.capacity * lanes
@@ -269,28 +417,53 @@ def sparse_forward(b, blocks, weights, at, n_rows, n_tiles, out, out_at, t0, t1)
 
 
 @inlined
+def _add_to(out, at, tiles, width):
+    """Add a sum to `out` once: weights in single precision would lose the small terms one by one."""
+    lanes = TILE_BYTES // out.itemsize
+    vstore(out, at, lanes, vadd(vload(out, at, lanes, width), tiles))
+
+
+@inlined
 def _update_tiles(b, blocks, deltas, deltas_at, deltas_stride, out, at, row_length, width):
     lanes = TILE_BYTES // out.itemsize
-    base = blocks.start[b]
-    for a in range(blocks.n_active[b]):
-        i = at + 2 * blocks.active[b, a] * row_length
-        # Sums of their own: weights in single precision would lose the small terms one by one.
-        first = vsplat(out.dtype.type(0), width)
-        second = first
-        for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
+    zero = vsplat(out.dtype.type(0), width)
+    for a in range(blocks.n_active[b, 0]):
+        begin, end, i = _list_at(b, a, blocks)
+        g0 = zero
+        g1 = zero
+        for e in range(begin, end):
             delta = vload(deltas, deltas_at + np.int64(blocks.rows[e]) * lanes, deltas_stride, width)
-            first = vfma(vsplat(decode(blocks.values, blocks.table, 2 * e), width), delta, first)
-            second = vfma(vsplat(decode(blocks.values, blocks.table, 2 * e + 1), width), delta, second)
-        vstore(out, i, lanes, vadd(vload(out, i, lanes, width), first))
-        i += row_length
-        vstore(out, i, lanes, vadd(vload(out, i, lanes, width), second))
+            g0 = vfma(_value(blocks, 2 * e, width), delta, g0)
+            g1 = vfma(_value(blocks, 2 * e + 1, width), delta, g1)
+        p = at + i * row_length
+        _add_to(out, p, g0, width)
+        _add_to(out, p + row_length, g1, width)
+    wholes_at = _wholes_at(b, blocks)
+    for a in range(blocks.n_active[b, 0], blocks.n_active[b, 1]):
+        begin, end, i = _list_at(b, a, blocks)
+        g0 = zero
+        g1 = zero
+        g2 = zero
+        g3 = zero
+        for e in range(begin, end):
+            delta = vload(deltas, deltas_at + np.int64(blocks.rows[e]) * lanes, deltas_stride, width)
+            v = wholes_at + 4 * e
+            g0 = vfma(_value(blocks, v, width), delta, g0)
+            g1 = vfma(_value(blocks, v + 1, width), delta, g1)
+            g2 = vfma(_value(blocks, v + 2, width), delta, g2)
+            g3 = vfma(_value(blocks, v + 3, width), delta, g3)
+        p = at + i * row_length
+        _add_to(out, p, g0, width)
+        _add_to(out, p + row_length, g1, width)
+        _add_to(out, p + 2 * row_length, g2, width)
+        _add_to(out, p + 3 * row_length, g3, width)
 
 
 @kernel
 def sparse_update(b, blocks, deltas, deltas_at, n_rows, n_tiles, out, at, t0, t1):
     """out[i, t] += sum_r x[r, i] * deltas[t, r] for tiles t0 <= t < t1 and the rows of block b.
 
-    deltas (n_tiles, capacity, V) from offset `deltas_at`, out: panels of n_rows (even) from offset `at`.
+    deltas (n_tiles, capacity, V) from offset `deltas_at`, out: panels of n_rows, a multiple of 4, from offset `at`.
     """
     lanes = TILE_BYTES // out.itemsize
     deltas_stride = blocks.capacity * lanes
