@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import llvmlite
+import llvmlite.binding
 import numba
 import numpy as np
 from numba.core import config, event
@@ -48,6 +49,19 @@ def _stamp() -> str:
 
 
 _STAMP = _stamp()
+
+
+def cpu_features() -> list[str]:
+    """Features that the kernels are compiled for."""
+    if config.CPU_FEATURES is not None:
+        return [f[1:] for f in config.CPU_FEATURES.split(",") if f.startswith("+")]
+    return sorted(name for name, has in llvmlite.binding.get_host_cpu_features().items() if has)
+
+
+def vector_bits() -> int:
+    """Width of the vector registers that the kernels use."""
+    features = cpu_features()
+    return 512 if "avx512f" in features else 256 if "avx2" in features else 128
 
 
 def kernel(function: Callable[..., Any]) -> Any:

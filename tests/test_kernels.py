@@ -126,7 +126,7 @@ def test_vectors_stay_vectors():
     products(*arrays)
     (assembly,) = products.inspect_asm().values()
     fused = [line for line in assembly.splitlines() if "vfmadd" in line and register in line]
-    assert len(fused) >= 16
+    assert len(fused) >= (16 if register == "zmm" else 8)
 
 
 # Packing and blocks

@@ -4,15 +4,14 @@ The only layer that knows kernels and specs as a pair. Kernels are called for a 
 Ctrl-C, progress and callbacks are served between two calls.
 """
 
+from fastmnist._jit import cpu_features, vector_bits
 from fastmnist.engine.draws import Draws, Rng
 from fastmnist.engine.flat import FlatNetwork, Totals, truth_of
 from fastmnist.engine.machine import (
     cache_directory,
     cached_kernels,
     compile_seconds,
-    cpu_features,
     on_compile,
-    vector_bits,
 )
 from fastmnist.engine.network import Network
 from fastmnist.engine.packing import Packed, as_packed, pack

@@ -12,6 +12,7 @@ from fastmnist.kernels.simd import (
     W3,
     W4,
     W5,
+    WIDE,
     group_size,
     vadd,
     vfma,
@@ -90,13 +91,13 @@ def product(s, s_at, s_row, s_k, v, v_at, v_k, v_tile, out, out_at, out_row, out
             p = v_at + k * v_k + t * v_tile
             q = out_at + t * out_tile
             left = n_tiles - t
-            if left == 5:
+            if WIDE and left == 5:
                 _product_rows(s, a, s_row, s_k, v, p, v_k, v_tile, out, q, out_row, out_tile, n_rows, n, W5)
                 t += 5
-            elif left >= 4:
+            elif WIDE and left >= 4:
                 _product_rows(s, a, s_row, s_k, v, p, v_k, v_tile, out, q, out_row, out_tile, n_rows, n, W4)
                 t += 4
-            elif left >= 2:
+            elif WIDE and left >= 2:
                 _product_rows(s, a, s_row, s_k, v, p, v_k, v_tile, out, q, out_row, out_tile, n_rows, n, W2)
                 t += 2
             else:
@@ -166,10 +167,14 @@ def dots(x, x_at, w, w_at, out, out_at, capacity, r0, r1, n_tiles, n_units):
     lanes = TILE_BYTES // out.itemsize
     step = capacity * lanes
     r = r0
-    while r + 4 <= r1:
+    while WIDE and r + 4 <= r1:
         here = r * lanes
         _dot_rows(x, x_at + here, step, w, w_at, out, out_at + here, step, n_tiles, n_units, W4)
         r += 4
+    while not WIDE and r + 2 <= r1:
+        here = r * lanes
+        _dot_rows(x, x_at + here, step, w, w_at, out, out_at + here, step, n_tiles, n_units, W2)
+        r += 2
     while r < r1:
         here = r * lanes
         _dot_rows(x, x_at + here, step, w, w_at, out, out_at + here, step, n_tiles, n_units, W1)

@@ -19,7 +19,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic, models, register_model
 
-from fastmnist._jit import inlined
+from fastmnist._jit import inlined, vector_bits
 from fastmnist.spec import TILE_BYTES
 
 W1 = (0,)
@@ -325,10 +325,17 @@ def prefetch(typingctx, a, i):
     return signature, generate
 
 
+# Whether a tile is one of 32 registers, as in AVX-512. Narrower machines have 16 for halves of tiles, or quarters: sums
+# of more than two tiles by four would not stay in them.
+WIDE = vector_bits() == 512
+
+
 @inlined
 def group_size(n):
-    """How many of n remaining tiles to work on together: 4, or the last 5, 3, 2 or 1."""
-    return 4 if n > 5 else n
+    """How many of n remaining tiles to work on together: 4, or the last 5, 3, 2 or 1; on narrow machines 2 or 1."""
+    if WIDE:
+        return 4 if n > 5 else n
+    return min(n, 2)
 
 
 if config.DISABLE_JIT:

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastmnist import spec
 from fastmnist._jit import entry, inlined, kernel
-from fastmnist.kernels.simd import W1, W2, W3, W4, W5, decode, prefetch, vadd, vfma, vload, vsplat, vstore
+from fastmnist.kernels.simd import W1, W2, W3, W4, W5, decode, group_size, prefetch, vadd, vfma, vload, vsplat, vstore
 from fastmnist.spec import TILE_BYTES
 
 _panel_of = inlined(spec.panel_of)
@@ -470,6 +470,7 @@ def sparse_update(b, blocks, deltas, deltas_at, n_rows, n_tiles, out, at, t0, t1
     t = t0
     while t < t1:
         n, part, row_length = panel_part(t, t1, n_tiles, n_rows, lanes)
+        n = group_size(n)
         p = at + part
         q = deltas_at + t * deltas_stride
         if n == 5:
