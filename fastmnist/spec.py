@@ -29,7 +29,7 @@ DROPOUT_DRAWS = {"integers": INTEGERS, "keep-below": KEEP_BELOW, "drop-below": D
 
 TILE_BYTES = 64  # one AVX-512 register, one cache line: the unit in which units and inputs of a layer are padded
 
-# Tiles of one panel of the first layer's weights, see `Layout`; the last panel of a layer has one to five.
+# Tiles of one panel of the first layer's weights, see `Layout`; as many as the kernels hold in registers.
 PANEL_TILES = 4
 
 # Columns of the layer table that the kernels read, one row per layer of weights.
@@ -55,7 +55,10 @@ def padded(n: int, itemsize: int) -> int:
 
 
 def panel_of(tile: int, n_tiles: int) -> tuple[int, int]:
-    """First tile of the panel that holds this tile of a layer, and the tiles of that panel."""
+    """First tile of the panel that holds this tile of a layer, and the tiles of that panel.
+
+    The last panel has the rest, two to five: a single tile joins the panel before it.
+    """
     last = max((n_tiles + 2) // PANEL_TILES, 1) - 1
     panel = min(tile // PANEL_TILES, last)
     first = panel * PANEL_TILES
@@ -195,7 +198,7 @@ class Layout:
 
     @property
     def n_rows(self) -> int:
-        """Rows of each panel of the first layer: inputs are treated in fours."""
+        """Rows of each panel of the first layer: inputs, rounded up to whole quads."""
         return -(-self.sizes[0] // 4) * 4
 
     @property

@@ -133,19 +133,26 @@ def test_vectors_stay_vectors():
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
-@pytest.mark.parametrize("density", [0.0, 0.19, 1.0])
+@pytest.mark.parametrize("density", [0.0, 0.19, 0.45, 1.0])
 def test_packing_lists_every_non_zero(dtype, density):
-    x = np.abs(sparse_matrix(23, 31, density, np.float64))
+    x = np.abs(sparse_matrix(61, 31, density, np.float64))
     x = (x * 60).clip(0, 255).astype(np.uint8) if dtype == "uint8" else x.astype(dtype)
     packed = fm.pack(x)
-    assert packed.shape == (23, 31)
+    assert packed.shape == (61, 31)
     assert packed.density == pytest.approx(np.count_nonzero(x) / x.size)
-    assert len(packed) == 23
+    assert len(packed) == 61
     expected = x / 255 if dtype == "uint8" else x
-    for capacity in (1, 7, 23):
-        assert (dense_rows(packed, capacity, np.arange(23)) == expected).all()
-    order = np.random.default_rng(0).permutation(23)[:17]
+    for capacity in (1, 7, 40, 61):
+        assert (dense_rows(packed, capacity, np.arange(61)) == expected).all()
+    order = np.random.default_rng(0).permutation(61)[:47]
     assert (dense_rows(packed, 5, order) == expected[order]).all()
+
+
+def test_quads_that_many_rows_share_are_listed_whole():
+    packed = fm.pack(sparse_matrix(40, 31, 0.45, np.float64))
+    for capacity, some in ((40, True), (10, False)):
+        halves, lists = packed.blocks(np.dtype(np.float64), capacity, 1).n_active.T
+        assert ((lists > halves) == some).all()
 
 
 def dense_rows(packed: Packed, capacity, order):
@@ -220,7 +227,7 @@ def _first_layer(b, blocks, weights, n_rows, n_tiles, out, deltas, updated):
     dtype=st.sampled_from(DTYPES),
     inputs=SIZES,
     units=SIZES,
-    rows=st.integers(1, 12),
+    rows=st.sampled_from([1, 2, 5, 12, 40]),
     density=st.sampled_from([0, 0.2, 0.6, 1]),
 )
 def test_first_layer_products(dtype, inputs, units, rows, density):
@@ -239,13 +246,14 @@ def test_first_layer_products(dtype, inputs, units, rows, density):
     np.testing.assert_allclose(w_after, w + x.T @ d, **close)
 
 
-def test_gram_products():
-    x = sparse_matrix(21, 50, 0.3, np.float64)
+@pytest.mark.parametrize("density", [0.1, 0.45])
+def test_gram_products(density):
+    x = sparse_matrix(101, 50, density, np.float64)
     packed = fm.pack(x)
-    blocks = packed.blocks(x.dtype, 8, 1)
+    blocks = packed.blocks(x.dtype, 40, 1)
     gram = packed.gram(x.dtype, blocks, 1, False)
     for b in range(3):
-        rows = x[8 * b : 8 * b + 8]
+        rows = x[40 * b : 40 * b + 40]
         np.testing.assert_allclose(gram[b, : len(rows), : len(rows)], np.tril(rows @ rows.T, -1), atol=1e-13)
 
 

@@ -24,6 +24,8 @@ EVALUATION_BLOCK = 64
 # Seconds between two returns to Python: Ctrl-C and the progress bar wait this long. Each costs about 0.5 ms on two
 # threads, and a shuffled epoch of row E is 0.14 s.
 _SLICE = 0.1
+# Dense inputs of one slice: bytes are converted to as many floats, 64 MB in single precision.
+_DENSE_INPUTS = 1 << 24
 # Multiply-adds a second to size the first slice by; row B on one thread does 25e9, row E on two 75e9.
 _FIRST_GUESS = 10e9
 # Multiply-adds of a block below which a second thread costs more than it saves.
@@ -243,7 +245,8 @@ class FlatNetwork:
         dense = packed.dense and not per_sample
         fixed = packed.blocks(self.dtype, capacity, threads) if order is None and not dense else None
         gram = packed.gram(self.dtype, fixed, threads, True) if fixed is not None and per_sample else None
-        for first, last in _slices(-(-n_samples // capacity), work):
+        dense_inputs = capacity * packed.shape[1] if dense else 0
+        for first, last in _slices(-(-n_samples // capacity), work, dense_inputs):
             row_0, row_1 = first * capacity, min(last * capacity, n_samples)
             rows = slice(row_0, row_1) if order is None else order[row_0:row_1]
             if dense:
@@ -362,7 +365,7 @@ class FlatNetwork:
         threads = count_threads(threads)
         fixed = None if packed.dense else packed.blocks(self.dtype, capacity, threads)
         per_block = self._multiply_adds(packed) * capacity
-        for first, last in _slices(-(-n // capacity), per_block):
+        for first, last in _slices(-(-n // capacity), per_block, capacity * packed.shape[1] if packed.dense else 0):
             row_0, row_1 = first * capacity, min(last * capacity, n)
             rows = slice(row_0, row_1)
             if fixed is None:
@@ -401,12 +404,16 @@ def _by_layer(mask: NDArray[np.uint8], n_rows: int, capacity: int, sizes: Sequen
     return out
 
 
-def _slices(n_blocks: int, multiply_adds: int) -> Iterator[tuple[int, int]]:
-    """Ranges of blocks that take about `_SLICE` seconds each, judged by the ones before."""
+def _slices(n_blocks: int, multiply_adds: int, dense_inputs: int) -> Iterator[tuple[int, int]]:
+    """Ranges of blocks that take about `_SLICE` seconds each, judged by the ones before.
+
+    Both costs are those of one block; dense_inputs is 0 where the images are not dense.
+    """
+    most = max(1, _DENSE_INPUTS // dense_inputs) if dense_inputs else n_blocks
     count = max(1, int(_SLICE * _FIRST_GUESS / multiply_adds))
     first = 0
     while first < n_blocks:
-        last = min(n_blocks, first + count)
+        last = min(n_blocks, first + min(count, most))
         started = time.perf_counter()
         yield first, last
         count = max(1, min(4 * count, int((last - first) * _SLICE / (time.perf_counter() - started))))

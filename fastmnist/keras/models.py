@@ -447,7 +447,7 @@ class Sequential(Model):
         Parameters
         ----------
         x : array_like, shape (N, ...)
-            Samples. Bytes are taken as they are, 0 to 255. Read once, before the first epoch, as all arrays are.
+            Samples. Bytes are taken as they are, 0 to 255. No array is read again in each epoch.
         y : array_like, shape (N,), (N, 1) or (N, O)
             Targets, as the loss takes them.
         batch_size : int, default 32

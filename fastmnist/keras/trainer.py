@@ -55,7 +55,7 @@ class _Data:
 
     @cached_property
     def packed(self) -> engine.Packed:
-        """Samples, packed once: looking in each epoch whether one has changed takes a tenth of row E's epoch."""
+        """Samples, packed once: looking in each epoch whether one has changed took a tenth of row E's."""
         return engine.as_packed(self.x, None)
 
     def part(self, rows: slice) -> engine.Packed:
@@ -172,7 +172,7 @@ class Trainer:
     ) -> None:
         """Train, with the arguments of Keras's `fit`; `callbacks` include the `History` if one is wanted.
 
-        Arrays are read once, before the first epoch: a callback that writes to them changes nothing.
+        Arrays must stay as they are until it returns: they are not read again in each epoch.
 
         Raises
         ------

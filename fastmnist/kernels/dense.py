@@ -14,6 +14,7 @@ from fastmnist.kernels.simd import (
     W5,
     WIDE,
     group_size,
+    vaccumulate,
     vadd,
     vfma,
     vload,
@@ -26,16 +27,13 @@ from fastmnist.spec import TILE_BYTES
 
 # Four tiles of so many k are 32 KiB, and stay in the first cache while all rows use them.
 _K_BLOCK = 128
-
-
-@inlined
-def _add(out, at, stride, tiles, width):
-    """Add a sum to `out` once: weights in single precision would lose the small terms one by one."""
-    vstore(out, at, stride, vadd(vload(out, at, stride, width), tiles))
+# Rows that `dots` treats at once, with four units each.
+_DOT_ROWS = W4 if WIDE else W2
 
 
 @inlined
 def _product_4_rows(s, s_at, s_row, s_k, v, v_at, v_k, v_tile, out, out_at, out_row, out_tile, n_k, width):
+    # Sums of their own: weights in single precision would lose the small terms one by one.
     c0 = vsplat(out.dtype.type(0), width)
     c1 = c0
     c2 = c0
@@ -47,10 +45,10 @@ def _product_4_rows(s, s_at, s_row, s_k, v, v_at, v_k, v_tile, out, out_at, out_
         c1 = vfma(vsplat(s[p + s_row], width), tiles, c1)
         c2 = vfma(vsplat(s[p + 2 * s_row], width), tiles, c2)
         c3 = vfma(vsplat(s[p + 3 * s_row], width), tiles, c3)
-    _add(out, out_at, out_tile, c0, width)
-    _add(out, out_at + out_row, out_tile, c1, width)
-    _add(out, out_at + 2 * out_row, out_tile, c2, width)
-    _add(out, out_at + 3 * out_row, out_tile, c3, width)
+    vaccumulate(out, out_at, out_tile, c0)
+    vaccumulate(out, out_at + out_row, out_tile, c1)
+    vaccumulate(out, out_at + 2 * out_row, out_tile, c2)
+    vaccumulate(out, out_at + 3 * out_row, out_tile, c3)
 
 
 @inlined
@@ -58,7 +56,7 @@ def _product_1_row(s, s_at, s_k, v, v_at, v_k, v_tile, out, out_at, out_tile, n_
     c = vsplat(out.dtype.type(0), width)
     for k in range(n_k):
         c = vfma(vsplat(s[s_at + k * s_k], width), vload(v, v_at + k * v_k, v_tile, width), c)
-    _add(out, out_at, out_tile, c, width)
+    vaccumulate(out, out_at, out_tile, c)
 
 
 @inlined
@@ -167,14 +165,10 @@ def dots(x, x_at, w, w_at, out, out_at, capacity, r0, r1, n_tiles, n_units):
     lanes = TILE_BYTES // out.itemsize
     step = capacity * lanes
     r = r0
-    while WIDE and r + 4 <= r1:
+    while r + len(_DOT_ROWS) <= r1:
         here = r * lanes
-        _dot_rows(x, x_at + here, step, w, w_at, out, out_at + here, step, n_tiles, n_units, W4)
-        r += 4
-    while not WIDE and r + 2 <= r1:
-        here = r * lanes
-        _dot_rows(x, x_at + here, step, w, w_at, out, out_at + here, step, n_tiles, n_units, W2)
-        r += 2
+        _dot_rows(x, x_at + here, step, w, w_at, out, out_at + here, step, n_tiles, n_units, _DOT_ROWS)
+        r += len(_DOT_ROWS)
     while r < r1:
         here = r * lanes
         _dot_rows(x, x_at + here, step, w, w_at, out, out_at + here, step, n_tiles, n_units, W1)

@@ -302,7 +302,7 @@ def _step_biases(layers, k, b, blocks, deltas, target, w, n_workers, factor):
         add_rows(deltas, here, blocks.capacity, rows_of(b, blocks), target, layers[k, BIASES], t0, t1, factor)
 
 
-@kernel
+@inlined
 def _gradients(w, n_workers, b, repeat, blocks, layers, weights, dropout, updates, values, deltas):
     """Worker w's tiles of block b: the first layer's deltas, and all gradients, or the updates where they are direct.
 
@@ -440,7 +440,7 @@ def _optimize(w, n_workers, b, layers, weights, updates):
                 t0 += n
 
 
-@kernel
+@inlined
 def _work_on_rows(w, n_workers, b, fresh, blocks, layers, params, dropout, truth, updates, values, deltas, scores):
     """Worker w's rows of block b: layers above the first, scores, and deltas down to layer 1.
 

@@ -17,7 +17,22 @@ import numpy as np
 
 from fastmnist import spec
 from fastmnist._jit import entry, inlined, kernel
-from fastmnist.kernels.simd import W1, W2, W3, W4, W5, decode, group_size, prefetch, vadd, vfma, vload, vsplat, vstore
+from fastmnist.kernels.simd import (
+    W1,
+    W2,
+    W3,
+    W4,
+    W5,
+    decode,
+    group_size,
+    prefetch,
+    vaccumulate,
+    vdecode,
+    vfma,
+    vload,
+    vsplat,
+    vstore,
+)
 from fastmnist.spec import TILE_BYTES
 
 _panel_of = inlined(spec.panel_of)
@@ -176,11 +191,11 @@ def _wholes_at(b, blocks):
 
 
 @inlined
-def _next(w, list_number, cursors):
-    """Place of a list's next entry."""
-    e = cursors[w, list_number]
-    cursors[w, list_number] += 1
-    return e
+def _next(w, i, counters):
+    """Worker w's counter i, which goes on by one."""
+    count = counters[w, i]
+    counters[w, i] += 1
+    return count
 
 
 @inlined
@@ -237,7 +252,7 @@ def _order_lists(b, w, n_rows, cursors, slots, blocks):
 
 @inlined
 def _prefetch_sample(sample, starts, halves, lists, values):
-    """In a shuffled order no processor guesses the next sample: 5 cache lines of MNIST's."""
+    """In a shuffled order no processor guesses the next sample, about 5 cache lines of MNIST's."""
     for t in range(starts[sample], starts[sample + 1], TILE_BYTES // lists.itemsize):
         prefetch(lists, t)
     for v in range(2 * halves[sample], 2 * halves[sample + 1], TILE_BYTES // values.itemsize):
@@ -270,17 +285,17 @@ def _transpose_block(b, w, starts, halves, lists, values, order, cursors, slots,
             if cursors[w, i] >= wholes_from:
                 e = base + _next(w, i, cursors)
                 blocks.rows[e] = r
-                _copy(values, at, blocks.values, wholes_at + 4 * e, (0, 1, 2, 3))
+                _copy(values, at, blocks.values, wholes_at + 4 * e, W4)
             else:
                 for half in range(2):
                     e = base + _next(w, i - _WHOLE + half, cursors)
                     blocks.rows[e] = r
-                    _copy(values, at + 2 * half, blocks.values, 2 * e, (0, 1))
+                    _copy(values, at + 2 * half, blocks.values, 2 * e, W2)
             at += 4
         for t in range(middle, end):
             e = base + _next(w, np.int64(lists[t]), cursors)
             blocks.rows[e] = r
-            _copy(values, at, blocks.values, 2 * e, (0, 1))
+            _copy(values, at, blocks.values, 2 * e, W2)
             at += 2
 
 
@@ -296,8 +311,8 @@ def transpose(w, n_workers, starts, halves, lists, values, order, cursors, slots
 
 
 @inlined
-def _pair_product(blocks, u, v):
-    """Inner product of the two values from number u on and the two from v on."""
+def _half_product(blocks, u, v):
+    """Inner product of the half whose values begin at number u and that at v."""
     first = decode(blocks.values, blocks.table, u) * decode(blocks.values, blocks.table, v)
     return first + decode(blocks.values, blocks.table, u + 1) * decode(blocks.values, blocks.table, v + 1)
 
@@ -328,13 +343,13 @@ def _gram_block(b, w, blocks, places, gram):
             for e in range(begin, end):
                 r = np.int64(blocks.rows[e])
                 for f in range(begin, e):
-                    gram[b, r, blocks.rows[f]] += _pair_product(blocks, 2 * e, 2 * f)
+                    gram[b, r, blocks.rows[f]] += _half_product(blocks, 2 * e, 2 * f)
                 for f in range(whole_begin, whole_end):
                     s = np.int64(blocks.rows[f])
-                    gram[b, max(r, s), min(r, s)] += _pair_product(blocks, 2 * e, at + 4 * f)
+                    gram[b, max(r, s), min(r, s)] += _half_product(blocks, 2 * e, at + 4 * f)
             for e in range(whole_begin, whole_end):
                 for f in range(whole_begin, e):
-                    gram[b, blocks.rows[e], blocks.rows[f]] += _pair_product(blocks, at + 4 * e, at + 4 * f)
+                    gram[b, blocks.rows[e], blocks.rows[f]] += _half_product(blocks, at + 4 * e, at + 4 * f)
 
 
 @entry
@@ -348,53 +363,46 @@ def gram_products(w, n_workers, blocks, places, gram):
         _gram_block(b, w, blocks, places, gram)
 
 
-@inlined
-def _list_at(b, a, blocks):
-    """Entries begin .. end of active list a of block b, and its first input."""
-    base = blocks.start[b]
-    return base + blocks.first[b, a], base + blocks.first[b, a + 1], np.int64(blocks.active[b, a])
-
-
-@inlined
-def _value(blocks, v, width):
-    """Value number v in every lane."""
-    return vsplat(decode(blocks.values, blocks.table, v), width)
+# Intrinsics and nothing else within the loops: a function that is copied into its caller takes 50 ms to compile each
+# time, and here that would be ten times.
 
 
 @inlined
 def _forward_tiles(b, blocks, weights, at, row_length, out, out_at, out_stride, width):
     lanes = TILE_BYTES // out.itemsize
-    for a in range(blocks.n_active[b, 0]):
-        begin, end, i = _list_at(b, a, blocks)
-        p = at + i * row_length
+    base = blocks.start[b]
+    n_halves = blocks.n_active[b, 0]
+    for a in range(n_halves):
+        p = at + blocks.active[b, a] * row_length
         w0 = vload(weights, p, lanes, width)
         w1 = vload(weights, p + row_length, lanes, width)
-        for e in range(begin, end):
+        for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
             p = out_at + np.int64(blocks.rows[e]) * lanes
-            z = vfma(_value(blocks, 2 * e, width), w0, vload(out, p, out_stride, width))
-            vstore(out, p, out_stride, vfma(_value(blocks, 2 * e + 1, width), w1, z))
+            z = vfma(vdecode(blocks.values, blocks.table, 2 * e, width), w0, vload(out, p, out_stride, width))
+            z = vfma(vdecode(blocks.values, blocks.table, 2 * e + 1, width), w1, z)
+            vstore(out, p, out_stride, z)
     wholes_at = _wholes_at(b, blocks)
-    for a in range(blocks.n_active[b, 0], blocks.n_active[b, 1]):
-        begin, end, i = _list_at(b, a, blocks)
-        p = at + i * row_length
+    for a in range(n_halves, blocks.n_active[b, 1]):
+        p = at + blocks.active[b, a] * row_length
         w0 = vload(weights, p, lanes, width)
         w1 = vload(weights, p + row_length, lanes, width)
         w2 = vload(weights, p + 2 * row_length, lanes, width)
         w3 = vload(weights, p + 3 * row_length, lanes, width)
-        for e in range(begin, end):
+        for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
             p = out_at + np.int64(blocks.rows[e]) * lanes
             v = wholes_at + 4 * e
-            z = vfma(_value(blocks, v, width), w0, vload(out, p, out_stride, width))
-            z = vfma(_value(blocks, v + 1, width), w1, z)
-            z = vfma(_value(blocks, v + 2, width), w2, z)
-            vstore(out, p, out_stride, vfma(_value(blocks, v + 3, width), w3, z))
+            z = vfma(vdecode(blocks.values, blocks.table, v, width), w0, vload(out, p, out_stride, width))
+            z = vfma(vdecode(blocks.values, blocks.table, v + 1, width), w1, z)
+            z = vfma(vdecode(blocks.values, blocks.table, v + 2, width), w2, z)
+            z = vfma(vdecode(blocks.values, blocks.table, v + 3, width), w3, z)
+            vstore(out, p, out_stride, z)
 
 
 @kernel
 def sparse_forward(b, blocks, weights, at, n_rows, n_tiles, out, out_at, t0, t1):
     """out[t, r] += sum_i x[r, i] * weights[i, t] for tiles t0 <= t < t1 and the rows of block b.
 
-    weights: panels of n_rows, a multiple of 4, from offset `at`, out (n_tiles, capacity, V) from offset `out_at`.
+    weights: panels of n_rows from offset `at`, out (n_tiles, capacity, V) from offset `out_at`.
     """
     lanes = TILE_BYTES // out.itemsize
     out_stride = blocks.capacity * lanes
@@ -417,53 +425,47 @@ def sparse_forward(b, blocks, weights, at, n_rows, n_tiles, out, out_at, t0, t1)
 
 
 @inlined
-def _add_to(out, at, tiles, width):
-    """Add a sum to `out` once: weights in single precision would lose the small terms one by one."""
-    lanes = TILE_BYTES // out.itemsize
-    vstore(out, at, lanes, vadd(vload(out, at, lanes, width), tiles))
-
-
-@inlined
 def _update_tiles(b, blocks, deltas, deltas_at, deltas_stride, out, at, row_length, width):
     lanes = TILE_BYTES // out.itemsize
+    base = blocks.start[b]
+    n_halves = blocks.n_active[b, 0]
+    # Sums of their own: weights in single precision would lose the small terms one by one.
     zero = vsplat(out.dtype.type(0), width)
-    for a in range(blocks.n_active[b, 0]):
-        begin, end, i = _list_at(b, a, blocks)
+    for a in range(n_halves):
         g0 = zero
         g1 = zero
-        for e in range(begin, end):
+        for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
             delta = vload(deltas, deltas_at + np.int64(blocks.rows[e]) * lanes, deltas_stride, width)
-            g0 = vfma(_value(blocks, 2 * e, width), delta, g0)
-            g1 = vfma(_value(blocks, 2 * e + 1, width), delta, g1)
-        p = at + i * row_length
-        _add_to(out, p, g0, width)
-        _add_to(out, p + row_length, g1, width)
+            g0 = vfma(vdecode(blocks.values, blocks.table, 2 * e, width), delta, g0)
+            g1 = vfma(vdecode(blocks.values, blocks.table, 2 * e + 1, width), delta, g1)
+        p = at + blocks.active[b, a] * row_length
+        vaccumulate(out, p, lanes, g0)
+        vaccumulate(out, p + row_length, lanes, g1)
     wholes_at = _wholes_at(b, blocks)
-    for a in range(blocks.n_active[b, 0], blocks.n_active[b, 1]):
-        begin, end, i = _list_at(b, a, blocks)
+    for a in range(n_halves, blocks.n_active[b, 1]):
         g0 = zero
         g1 = zero
         g2 = zero
         g3 = zero
-        for e in range(begin, end):
+        for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
             delta = vload(deltas, deltas_at + np.int64(blocks.rows[e]) * lanes, deltas_stride, width)
             v = wholes_at + 4 * e
-            g0 = vfma(_value(blocks, v, width), delta, g0)
-            g1 = vfma(_value(blocks, v + 1, width), delta, g1)
-            g2 = vfma(_value(blocks, v + 2, width), delta, g2)
-            g3 = vfma(_value(blocks, v + 3, width), delta, g3)
-        p = at + i * row_length
-        _add_to(out, p, g0, width)
-        _add_to(out, p + row_length, g1, width)
-        _add_to(out, p + 2 * row_length, g2, width)
-        _add_to(out, p + 3 * row_length, g3, width)
+            g0 = vfma(vdecode(blocks.values, blocks.table, v, width), delta, g0)
+            g1 = vfma(vdecode(blocks.values, blocks.table, v + 1, width), delta, g1)
+            g2 = vfma(vdecode(blocks.values, blocks.table, v + 2, width), delta, g2)
+            g3 = vfma(vdecode(blocks.values, blocks.table, v + 3, width), delta, g3)
+        p = at + blocks.active[b, a] * row_length
+        vaccumulate(out, p, lanes, g0)
+        vaccumulate(out, p + row_length, lanes, g1)
+        vaccumulate(out, p + 2 * row_length, lanes, g2)
+        vaccumulate(out, p + 3 * row_length, lanes, g3)
 
 
 @kernel
 def sparse_update(b, blocks, deltas, deltas_at, n_rows, n_tiles, out, at, t0, t1):
     """out[i, t] += sum_r x[r, i] * deltas[t, r] for tiles t0 <= t < t1 and the rows of block b.
 
-    deltas (n_tiles, capacity, V) from offset `deltas_at`, out: panels of n_rows, a multiple of 4, from offset `at`.
+    deltas (n_tiles, capacity, V) from offset `deltas_at`, out: panels of n_rows from offset `at`.
     """
     lanes = TILE_BYTES // out.itemsize
     deltas_stride = blocks.capacity * lanes
