@@ -15,7 +15,7 @@ from fastmnist.bench.rows import Array, Row, Side, Work
 # How far a peer's result may lie from ours, as a share of what the work has changed.
 TOLERANCE = {"float64": 1e-9, "float32": 1e-3}
 
-
+# Seconds between two sides, see `in_turn`.
 _REST = 0.3
 
 

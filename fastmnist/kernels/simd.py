@@ -113,35 +113,33 @@ def vload(typingctx, a, i, stride, width):
     return signature, generate
 
 
-@intrinsic
-def vstore(typingctx, a, i, stride, v):
-    """Write the tiles of `v` to ``a[i:]``, ``a[i + stride:]``, ..."""
-    signature = types.void(a, types.intp, types.intp, v)
+def _writing(a, v, add):
+    """Signature and code of writing the tiles of `v` to an array, or of adding them to what is there."""
+    alignment = a.dtype.bitwidth // 8
 
     def generate(context, builder, signature, arguments):
         array, index, step, value = arguments
         pointers = _tile_pointers(context, builder, signature.args[0], array, index, step, v.count, v.dtype.lanes)
         for k, pointer in enumerate(pointers):
-            builder.store(builder.extract_value(value, k), pointer, align=a.dtype.bitwidth // 8)
+            tile = builder.extract_value(value, k)
+            if add:
+                tile = builder.fadd(builder.load(pointer, align=alignment), tile)
+            builder.store(tile, pointer, align=alignment)
         return context.get_dummy_value()
 
-    return signature, generate
+    return types.void(a, types.intp, types.intp, v), generate
+
+
+@intrinsic
+def vstore(typingctx, a, i, stride, v):
+    """Write the tiles of `v` to ``a[i:]``, ``a[i + stride:]``, ..."""
+    return _writing(a, v, add=False)
 
 
 @intrinsic
 def vaccumulate(typingctx, a, i, stride, v):
     """Add the tiles of `v` to ``a[i:]``, ``a[i + stride:]``, ..."""
-    signature = types.void(a, types.intp, types.intp, v)
-
-    def generate(context, builder, signature, arguments):
-        array, index, step, value = arguments
-        pointers = _tile_pointers(context, builder, signature.args[0], array, index, step, v.count, v.dtype.lanes)
-        for k, pointer in enumerate(pointers):
-            total = builder.fadd(builder.load(pointer, align=a.dtype.bitwidth // 8), builder.extract_value(value, k))
-            builder.store(total, pointer, align=a.dtype.bitwidth // 8)
-        return context.get_dummy_value()
-
-    return signature, generate
+    return _writing(a, v, add=True)
 
 
 @intrinsic
