@@ -59,7 +59,6 @@ def sparse_matrix(rows, columns, density, dtype, seed=0):
 def _vector_operations(a, b, out, width):
     x = simd.vload(a, 1, 16, width)
     y = simd.vload(b, 1, 16, width)
-    n = len(out[0])
     for k, v in enumerate(
         (
             simd.vfma(x, y, y),
@@ -75,7 +74,7 @@ def _vector_operations(a, b, out, width):
         )
     ):
         simd.vstore(out[k], 0, simd.TILE_BYTES // a.itemsize, v)
-    return n, simd.vsum(x), simd.vtile_sums(x)
+    return simd.vsum(x)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -86,7 +85,7 @@ def test_vector_operations(dtype, width):
     lanes = spec.TILE_BYTES // np.dtype(dtype).itemsize
     n = lanes * len(width)
     out = np.zeros((10, n), dtype)
-    _, total, sums = _vector_operations(a, b, out, width)
+    total = _vector_operations(a, b, out, width)
     at = np.concatenate([np.arange(lanes) + 1 + 16 * k for k in range(len(width))])
     x, y = a[at], b[at]
     exact = [
@@ -103,7 +102,33 @@ def test_vector_operations(dtype, width):
     for got, expected in zip(out, [*exact, np.full(n, a[0])], strict=True):
         np.testing.assert_allclose(got, expected, rtol=tolerance(dtype), atol=tolerance(dtype))
     np.testing.assert_allclose(total, x.sum(), rtol=1e-5)
-    np.testing.assert_allclose(sums, x.reshape(-1, lanes).sum(axis=1), rtol=1e-4, atol=1e-6)
+
+
+@jit
+def _accumulate_sums(a, b, out, width):
+    x = simd.vload(a, 1, 16, width)
+    y = simd.vload(b, 1, 16, width)
+    simd.vaccumulate_sums(out, 1, 5, (x, y, y, x))
+    simd.vaccumulate_sums(out, 30, 5, (y,))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [simd.W1, simd.W2, simd.W4])
+def test_sums_of_many_tiles_are_those_of_each(dtype, width):
+    random = np.random.default_rng(1)
+    a, b, out = (random.standard_normal(100).astype(dtype) for _ in range(3))
+    expected = out.copy()
+    lanes = spec.TILE_BYTES // np.dtype(dtype).itemsize
+    for r in range(len(width)):
+        x, y = (_halving_sum(v[1 + 16 * r :][:lanes]) for v in (a, b))
+        expected[1 + 5 * r : 5 + 5 * r] += (x, y, y, x)
+        expected[30 + 5 * r] += y
+    _accumulate_sums(a, b, out, width)
+    assert (out == expected).all()
+
+
+def _halving_sum(v):
+    return v[0] if v.size == 1 else _halving_sum(v[: v.size // 2] + v[v.size // 2 :])
 
 
 def test_a_not_a_number_passes_through_relu():
@@ -146,6 +171,14 @@ def test_packing_lists_every_non_zero(dtype, density):
         assert (dense_rows(packed, capacity, np.arange(61)) == expected).all()
     order = np.random.default_rng(0).permutation(61)[:47]
     assert (dense_rows(packed, 5, order) == expected[order]).all()
+
+
+def test_blocks_of_many_rows():
+    # masks of two words for the inputs, up to eleven for the rows, whose values are listed 256 rows at a time
+    x = sparse_matrix(700, 150, 0.3, np.float64)
+    order = np.random.default_rng(0).permutation(700)
+    for capacity in (64, 65, 300, 700):
+        assert (dense_rows(fm.pack(x), capacity, order) == x[order]).all()
 
 
 def test_quads_that_many_rows_share_are_listed_whole():

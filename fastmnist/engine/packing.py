@@ -37,11 +37,10 @@ _preparing = threading.RLock()
 
 
 class Entries(NamedTuple):
-    """Quads of neighbouring inputs that are not all zero, row after row."""
+    """Halves of quads of neighbouring inputs that are not all zero, row after row."""
 
-    starts: NDArray[np.int64]  # (N + 1,) quads of the samples before
-    halves: NDArray[np.int64]  # (N + 1,) their halves that are not zero
-    lists: Any  # (quads,) number of the list that holds it in a block, see `sparse`
+    masks: NDArray[np.uint64]  # (N * words,) which halves
+    starts: NDArray[np.int64]  # (N + 1,) their number in the samples before
     values: Any  # (2 * halves,) bytes k for k / 255, or floats
 
 
@@ -125,7 +124,7 @@ class Packed:
         """Entries with values for computations in `dtype`."""
         images = self._images
         entries = (
-            images if isinstance(images, Entries) else self._once(("entries",), partial(_list_entries, images, workers))
+            images if isinstance(images, Entries) else self._once(("entries",), partial(_entries, images, workers))
         )
         if entries.values.dtype == np.uint8 or (entries.values.dtype == dtype and self._scale == 1):
             return entries
@@ -176,7 +175,7 @@ class Packed:
         entries = self._entries(dtype, workers)
         n_lists = sparse.count_lists(self.shape[1])
         n_blocks = -(-len(order) // capacity)
-        sizes = np.add.reduceat(entries.halves[order + 1] - entries.halves[order], np.arange(0, len(order), capacity))
+        sizes = np.add.reduceat(entries.starts[order + 1] - entries.starts[order], np.arange(0, len(order), capacity))
         n_halves = int(sizes.sum())
         stride = min(n_lists, int(sizes.max()))
         blocks = sparse.Blocks(
@@ -192,9 +191,12 @@ class Packed:
             dense=np.empty(0, dtype),
         )
         workers = worth(workers, n_halves)
+        n_words = len(entries.masks) // len(self)
+        columns = np.empty((workers, -(-capacity // sparse.WORD_BITS), sparse.WORD_BITS * n_words), np.uint64)
+        places = np.empty((workers, capacity), np.int64)
         cursors = np.empty((workers, n_lists), np.int32)
         slots = np.empty((workers, 2 * capacity + 2), np.int32)
-        run_workers(sparse.transpose, workers, *entries, order, cursors, slots, blocks)
+        run_workers(sparse.transpose, workers, *entries, order, columns, places, cursors, slots, blocks)
         return blocks
 
 
@@ -255,9 +257,9 @@ def _image_rows(images: ArrayLike) -> NDArray[Any]:
 
 
 def _pack(x: NDArray[Any], workers: int) -> Packed:
-    counts, nonzeros, as_codes = _count(x, workers)
-    if counts.min() < 0:
-        row = int(np.argmin(counts[:, 0]))
+    masks, halves, nonzeros, as_codes = _count(x, workers)
+    if halves.min() < 0:
+        row = int(np.argmin(halves))
         column = int(np.argmin(np.isfinite(x[row])))
         raise ValueError(
             f"images[{row}, {column}] is {x[row, column]}; all inputs must be finite. "
@@ -265,33 +267,35 @@ def _pack(x: NDArray[Any], workers: int) -> Packed:
         )
     density = nonzeros / x.size
     if density < _DENSE_FROM:
-        return Packed(x.shape, density, _list_entries(x, workers, counts, as_codes))
+        return Packed(x.shape, density, _list_entries(x, workers, masks, halves, as_codes))
     if as_codes and x.dtype != np.uint8:
         return Packed(x.shape, density, (x * 255 + x.dtype.type(0.5)).astype(np.uint8))
     return Packed(x.shape, density, x.copy())
 
 
-def _count(x: NDArray[Any], workers: int) -> tuple[NDArray[np.int64], int, bool]:
-    """Quads (-1 if one is not finite) and halves of each row; non-zeros; whether all are multiples of 1/255 up to 1."""
+def _count(x: NDArray[Any], workers: int) -> tuple[NDArray[np.uint64], NDArray[np.int64], int, bool]:
+    """Masks; halves of each row, -1 if one is not finite; non-zeros; whether all are multiples of 1/255 up to 1."""
     n = len(x)
     table = _byte_values(np.dtype(np.float32) if x.dtype == np.uint8 else x.dtype)
-    counts, nonzeros, coded = np.empty((n, 2), np.int64), np.empty(n, np.int64), np.empty(n, np.uint8)
-    run_workers(sparse.count_entries, worth(workers, x.size), x, table, counts, nonzeros, coded)
-    return counts, int(nonzeros.sum()), x.dtype == np.uint8 or bool(coded.all())
+    masks = np.empty(n * -(-x.shape[1] // (2 * sparse.WORD_BITS)), np.uint64)
+    halves, nonzeros, coded = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.uint8)
+    run_workers(sparse.count_entries, worth(workers, x.size), x, table, halves, nonzeros, coded, masks)
+    return masks, halves, int(nonzeros.sum()), x.dtype == np.uint8 or bool(coded.all())
+
+
+def _entries(x: NDArray[Any], workers: int) -> Entries:
+    """Entries of all rows, dense or not."""
+    masks, halves, _, as_codes = _count(x, workers)
+    return _list_entries(x, workers, masks, halves, as_codes)
 
 
 def _list_entries(
-    x: NDArray[Any], workers: int, counts: NDArray[np.int64] | None = None, as_codes: bool | None = None
+    x: NDArray[Any], workers: int, masks: NDArray[np.uint64], halves: NDArray[np.int64], as_codes: bool
 ) -> Entries:
-    if counts is None or as_codes is None:
-        counts, _, as_codes = _count(x, workers)
-    starts, halves = np.concatenate(([[0, 0]], np.cumsum(counts, axis=0))).T.copy()
-    lists = np.empty(starts[-1], _index_dtype(sparse.count_lists(x.shape[1])))
-    values = np.empty(2 * halves[-1], np.uint8 if as_codes else x.dtype)
-    run_workers(
-        sparse.pack_entries, worth(workers, x.size), x, as_codes and x.dtype != np.uint8, starts, halves, lists, values
-    )
-    return Entries(starts, halves, lists, values)
+    starts = np.concatenate(([0], np.cumsum(halves)))
+    values = np.empty(2 * starts[-1], np.uint8 if as_codes else x.dtype)
+    run_workers(sparse.pack_entries, worth(workers, x.size), x, as_codes and x.dtype != np.uint8, masks, starts, values)
+    return Entries(masks, starts, values)
 
 
 class _Memory:

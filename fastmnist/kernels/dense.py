@@ -15,13 +15,13 @@ from fastmnist.kernels.simd import (
     WIDE,
     group_size,
     vaccumulate,
+    vaccumulate_sums,
     vadd,
     vfma,
     vload,
     vrepeat,
     vsplat,
     vstore,
-    vtile_sums,
 )
 from fastmnist.spec import TILE_BYTES
 
@@ -117,15 +117,7 @@ def _dot_4_units(x, x_at, x_tile, w, w_at, w_unit, out, out_at, n_tiles, width):
         c1 = vfma(vrepeat(vload(w, p + w_unit, 0, W1), width), rows, c1)
         c2 = vfma(vrepeat(vload(w, p + 2 * w_unit, 0, W1), width), rows, c2)
         c3 = vfma(vrepeat(vload(w, p + 3 * w_unit, 0, W1), width), rows, c3)
-    s0 = vtile_sums(c0)
-    s1 = vtile_sums(c1)
-    s2 = vtile_sums(c2)
-    s3 = vtile_sums(c3)
-    for r in range(len(width)):
-        out[out_at + r * lanes] += s0[r]
-        out[out_at + r * lanes + 1] += s1[r]
-        out[out_at + r * lanes + 2] += s2[r]
-        out[out_at + r * lanes + 3] += s3[r]
+    vaccumulate_sums(out, out_at, lanes, (c0, c1, c2, c3))
 
 
 @inlined
@@ -135,9 +127,7 @@ def _dot_1_unit(x, x_at, x_tile, w, w_at, out, out_at, n_tiles, width):
     for t in range(n_tiles):
         rows = vload(x, x_at + t * x_tile, lanes, width)
         c = vfma(vrepeat(vload(w, w_at + t * lanes, 0, W1), width), rows, c)
-    sums = vtile_sums(c)
-    for r in range(len(width)):
-        out[out_at + r * lanes] += sums[r]
+    vaccumulate_sums(out, out_at, lanes, (c,))
 
 
 @inlined

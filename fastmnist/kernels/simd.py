@@ -62,7 +62,8 @@ def _call(builder, name, result, *arguments):
 
 
 def _lane_order(lanes) -> ir.Constant:
-    return ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
+    lanes = list(lanes)
+    return ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
 
 
 def _pointer(context, builder, array_type, array_value, index, lanes):
@@ -286,21 +287,55 @@ def vkeep(typingctx, a, n):
     return a(a, types.int64), generate
 
 
+def _sums(builder, tiles):
+    """Vectors of the sums of the lanes of each of 1, 2, 4, ... tiles, in order; each is added up as in `_halving_sum`.
+
+    As long as there are two vectors each step makes one of them: 16 tiles of 16 lanes take 15 additions and not 64.
+    """
+    lanes = tiles[0].type.count
+    while lanes > 1:
+        lanes //= 2
+        merged = []
+        for pair in (tiles[k : k + 2] for k in range(0, len(tiles), 2)):
+            starts = range(0, len(pair) * pair[0].type.count, 2 * lanes)
+            low = builder.shuffle_vector(pair[0], pair[-1], _lane_order(s + k for s in starts for k in range(lanes)))
+            high = builder.shuffle_vector(
+                pair[0], pair[-1], _lane_order(s + lanes + k for s in starts for k in range(lanes))
+            )
+            merged.append(builder.fadd(low, high))
+        tiles = merged
+    return tiles
+
+
 @intrinsic
-def vtile_sums(typingctx, a):
-    """Sum of the lanes of each tile, as a tuple: lane k with lane k + V/2, then k + V/4, ..."""
-    signature = types.UniTuple(a.dtype.dtype, a.count)(a)
+def vaccumulate_sums(typingctx, a, i, stride, groups):
+    """Add the sum of the lanes of tile r of ``groups[u]`` to ``a[i + r * stride + u]``, as `vsum` would add them up.
+
+    As many groups, and tiles in each, as a power of two.
+    """
+    n_units, n_rows = groups.count, groups.dtype.count
+    alignment = a.dtype.bitwidth // 8
 
     def generate(context, builder, signature, arguments):
-        sums = [_halving_sum(builder, builder.extract_value(arguments[0], k)) for k in range(a.count)]
-        return cgutils.pack_array(builder, sums)
+        array, index, step, value = arguments
+        sums = _sums(builder, [builder.extract_value(value, (u, r)) for r in range(n_rows) for u in range(n_units)])
+        per_vector = sums[0].type.count
+        for r in range(n_rows):
+            vector, lane = divmod(r * n_units, per_vector)
+            row = builder.shuffle_vector(sums[vector], sums[vector], _lane_order(range(lane, lane + n_units)))
+            at = builder.add(index, builder.mul(step, ir.Constant(step.type, r)))
+            pointer = _pointer(context, builder, signature.args[0], array, at, n_units)
+            pointer = builder.bitcast(pointer, row.type.as_pointer())
+            row = builder.fadd(builder.load(pointer, align=alignment), row)
+            builder.store(row, pointer, align=alignment)
+        return context.get_dummy_value()
 
-    return signature, generate
+    return types.void(a, types.intp, types.intp, groups), generate
 
 
 @intrinsic
 def vsum(typingctx, a):
-    """Sum of all lanes: the tiles first, one after the other, then the lanes as in `vtile_sums`."""
+    """Sum of all lanes: the tiles first, one after the other, then lane k with k + V/2, and k + V/4, ..."""
     signature = a.dtype.dtype(a)
 
     def generate(context, builder, signature, arguments):
@@ -357,6 +392,25 @@ def prefetch(typingctx, a, i):
         return context.get_dummy_value()
 
     return signature, generate
+
+
+def _of_bits(name, documentation):
+    """Make a number of a uint64's bits from the LLVM intrinsic of this name."""
+
+    def operation(typingctx, bits):
+        def generate(context, builder, signature, arguments):
+            # zero in, 64 out, where the intrinsic asks
+            flags = [ir.Constant(ir.IntType(1), 0)] if name == "cttz" else []
+            return _call(builder, f"llvm.{name}.i64", ir.IntType(64), arguments[0], *flags)
+
+        return types.int64(types.uint64), generate
+
+    operation.__doc__ = documentation
+    return intrinsic(operation)
+
+
+trailing_zeros = _of_bits("cttz", "Zeros below the lowest 1 of a uint64.")
+count_ones = _of_bits("ctpop", "Ones in a uint64.")
 
 
 # Whether a tile is one of 32 registers, as in AVX-512. Narrower machines have 16 for halves of tiles, or quarters: sums
@@ -421,8 +475,11 @@ if config.DISABLE_JIT:
             v = v[: v.size // 2] + v[v.size // 2 :]
         return v[0]
 
-    def vtile_sums(a):
-        return tuple(_halve(tile) for tile in a.reshape(-1, TILE_BYTES // a.dtype.itemsize))
+    def vaccumulate_sums(a, i, stride, groups):
+        lanes = TILE_BYTES // a.dtype.itemsize
+        for u, group in enumerate(groups):
+            for r, tile in enumerate(group.reshape(-1, lanes)):
+                a[i + r * stride + u] += _halve(tile)
 
     def vsum(a):
         total, *others = a.reshape(-1, TILE_BYTES // a.dtype.itemsize)
@@ -435,6 +492,12 @@ if config.DISABLE_JIT:
 
     def prefetch(a, i):
         pass
+
+    def trailing_zeros(bits):
+        return (int(bits) & -int(bits)).bit_length() - 1
+
+    def count_ones(bits):
+        return int(bits).bit_count()
 
     def decode(values, table, t):
         return values[t] if values.dtype == table.dtype else table[values[t]]
