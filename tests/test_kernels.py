@@ -19,7 +19,7 @@ import fastmnist
 import fastmnist as fm
 from fastmnist import _jit, reference, spec
 from fastmnist.engine import FlatNetwork, Packed, flat
-from fastmnist.kernels import dense, pointwise, sgd, simd, sparse
+from fastmnist.kernels import barrier, dense, pointwise, sgd, simd, sparse
 
 DTYPES = [np.float32, np.float64]
 SIZES = st.sampled_from([1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 65, 75])
@@ -50,6 +50,47 @@ def sparse_matrix(rows, columns, density, dtype, seed=0):
     """Random matrix with the given share of non-zeros."""
     random = np.random.default_rng(seed)
     return (random.standard_normal((rows, columns)) * (random.random((rows, columns)) < density)).astype(dtype)
+
+
+# Division of work
+
+
+@jit
+def _divide(n, times, batches, paces, parts):
+    n_workers = len(times)
+    for w in range(n_workers):
+        barrier.divide_equally(w, n_workers, paces)
+    for _ in range(batches):
+        for w in range(n_workers):
+            begin, end = barrier.owned(n, w, n_workers, paces)
+            paces[w, barrier.TIME] = times[w] * (end - begin)
+        for w in range(n_workers):
+            barrier.divide(n, w, n_workers, paces)
+    for w in range(n_workers):
+        parts[w] = barrier.owned(n, w, n_workers, paces)
+
+
+def divided(n, times, batches=10):
+    parts = np.empty((len(times), 2), np.int64)
+    _divide(n, np.array(times, float), batches, barrier.paces_for(len(times)), parts)
+    return parts.tolist()
+
+
+def test_work_is_divided_by_the_time_it_takes():
+    assert divided(25, [1.0, 1.0]) == [[0, 13], [13, 25]]
+    assert divided(25, [1.0, 3.0]) == [[0, 19], [19, 25]]
+    assert divided(25, [3.0, 1.0]) == [[0, 6], [6, 25]]
+    assert divided(25, [1.0, 1.05]) == [[0, 13], [13, 25]]
+    assert divided(100, [2.0, 1.0, 1.0]) == [[0, 20], [20, 60], [60, 100]]
+    assert divided(25, [0.0, 0.0]) == [[0, 13], [13, 25]]
+
+
+@given(st.integers(0, 60), st.lists(st.integers(0, 10**9), min_size=1, max_size=6))
+def test_all_work_is_divided(n, times):
+    parts = divided(n, times)
+    assert [begin for begin, _ in parts] == [0] + [end for _, end in parts[:-1]]
+    assert parts[-1][1] == n
+    assert n < len(times) or all(end > begin for begin, end in parts)
 
 
 # Vectors

@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from fastmnist import spec
 from fastmnist.engine.draws import Draws
 from fastmnist.engine.packing import PER_SAMPLE_BLOCK, Floats, Packed
-from fastmnist.engine.threads import count_threads, run_workers
+from fastmnist.engine.threads import count_threads, queue, run_workers
 from fastmnist.kernels import sgd, sparse
+from fastmnist.kernels.barrier import paces_for
 from fastmnist.kernels.forward import Dropout, Truth, infer
 from fastmnist.kernels.sgd import Updates
 
@@ -94,6 +95,7 @@ class FlatNetwork:
         self.params = _zeros(self.layout.n_parameters, dtype)
         self._grads = np.empty(0, dtype)
         self._slots = {1: np.empty(0, dtype), 2: np.empty(0, dtype)}
+        self._shuffled: sparse.Blocks | None = None  # the last ones, for their memory
 
     def _need(self, updates: Updates, slots: Sequence[int]) -> None:
         """Make the gradient and state vectors that the updates need, where there are none yet."""
@@ -252,7 +254,7 @@ class FlatNetwork:
             if dense:
                 blocks = packed.dense_blocks(self.dtype, capacity, rows)
             elif isinstance(rows, np.ndarray):
-                blocks = packed.blocks(self.dtype, capacity, threads, rows)
+                blocks = self._shuffled = packed.blocks(self.dtype, capacity, threads, rows, self._shuffled)
             else:
                 assert fixed is not None
                 blocks = _some_blocks(fixed, first, last, row_1 - row_0)
@@ -272,8 +274,8 @@ class FlatNetwork:
                 weights = sgd.Parameters(self.params, self._grads, self._slots[1], self._slots[2], factors)
                 some_updates = updates._replace(rates=rates[first:last], steps_before=steps_before + first)
                 run_workers(
-                    sgd.train_batches, workers, barrier, blocks, self.table, weights, dropout, some, some_updates,
-                    values, deltas, scores, totals,
+                    sgd.train_batches, workers, barrier, paces_for(workers), blocks, self.table, weights, dropout,
+                    some, some_updates, values, deltas, scores, totals,
                 )  # fmt: skip
             if progress is not None:
                 progress(row_1)
@@ -374,7 +376,7 @@ class FlatNetwork:
                 blocks = _some_blocks(fixed, first, last, row_1 - row_0)
             workers = min(threads, last - first) if per_block * (last - first) > _PARALLEL_FROM else 1
             run_workers(
-                infer, workers, blocks, self.table, self.params,
+                infer, workers, queue(), blocks, self.table, self.params,
                 self._no_dropout(), _some_rows(truth, rows),
                 _scratch(workers * capacity * self.layout.n_values, self.dtype),
                 outputs[row_0:row_1], scores[row_0:row_1],

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmnist.engine.threads import count_threads, run_workers, worth
+from fastmnist.engine.threads import count_threads, queue, run_workers, worth
 from fastmnist.kernels import sparse
 
 Floats = NDArray[np.floating[Any]]
@@ -131,11 +131,19 @@ class Packed:
         return self._once(("entries", dtype), lambda: entries._replace(values=self._numbers(entries.values, dtype)))
 
     def blocks(
-        self, dtype: np.dtype[Any], capacity: int, workers: int, order: NDArray[np.int64] | None = None
+        self,
+        dtype: np.dtype[Any],
+        capacity: int,
+        workers: int,
+        order: NDArray[np.int64] | None = None,
+        used: sparse.Blocks | None = None,
     ) -> sparse.Blocks:
-        """Blocks of `capacity` samples by quad of inputs; those of the packed order are kept for the next epoch."""
+        """Blocks of `capacity` samples by quad of inputs; those of the packed order are kept for the next epoch.
+
+        Those of another order may take the memory of `used` ones: new memory took a fifth of the time.
+        """
         if order is not None:
-            return self._make_blocks(dtype, capacity, workers, order)
+            return self._make_blocks(dtype, capacity, workers, order, used)
         in_order = partial(self._make_blocks, dtype, capacity, workers, np.arange(len(self)))
         return self._once(("blocks", dtype, capacity), in_order)
 
@@ -164,13 +172,18 @@ class Packed:
         def make() -> Floats:
             products = np.empty((len(blocks.start), blocks.capacity, blocks.capacity), dtype)
             places = np.empty((workers, sparse.count_lists(self.shape[1]), 2), np.int64)
-            run_workers(sparse.gram_products, workers, blocks, places, products)
+            run_workers(sparse.gram_products, workers, queue(), blocks, places, products)
             return products
 
         return self._once(("gram", dtype, blocks.capacity), make) if keep else make()
 
     def _make_blocks(
-        self, dtype: np.dtype[Any], capacity: int, workers: int, order: NDArray[np.int64]
+        self,
+        dtype: np.dtype[Any],
+        capacity: int,
+        workers: int,
+        order: NDArray[np.int64],
+        used: sparse.Blocks | None = None,
     ) -> sparse.Blocks:
         entries = self._entries(dtype, workers)
         n_lists = sparse.count_lists(self.shape[1])
@@ -181,8 +194,8 @@ class Packed:
         blocks = sparse.Blocks(
             capacity=capacity,
             n_rows=len(order),
-            rows=np.empty(n_halves, _index_dtype(capacity)),
-            values=np.empty(2 * n_halves, entries.values.dtype),
+            rows=_room(n_halves, np.dtype(_index_dtype(capacity)), used and used.rows),
+            values=_room(2 * n_halves, entries.values.dtype, used and used.values),
             table=self._table(dtype),
             start=np.concatenate(([0], np.cumsum(sizes)[:-1])),
             n_active=np.zeros((n_blocks, 2), np.int64),
@@ -196,7 +209,7 @@ class Packed:
         places = np.empty((workers, capacity), np.int64)
         cursors = np.empty((workers, n_lists), np.int32)
         slots = np.empty((workers, 2 * capacity + 2), np.int32)
-        run_workers(sparse.transpose, workers, *entries, order, columns, places, cursors, slots, blocks)
+        run_workers(sparse.transpose, workers, queue(), *entries, order, columns, places, cursors, slots, blocks)
         return blocks
 
 
@@ -204,6 +217,13 @@ def _byte_values(dtype: np.dtype[Any]) -> Floats:
     """Return k / 255 for each byte k."""
     values: Floats = np.arange(256, dtype=dtype) / dtype.type(255)
     return values
+
+
+def _room(n: int, dtype: np.dtype[Any], used: NDArray[Any] | None) -> NDArray[Any]:
+    """Memory for n numbers, or more: what has been used before if it will do, else new with some to spare."""
+    if used is None:
+        return np.empty(n, dtype)
+    return used if used.dtype == dtype and used.size >= n else np.empty(n + n // 16, dtype)
 
 
 def _index_dtype(n: int) -> type[np.unsignedinteger[Any]]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 T = TypeVar("T")
 
@@ -46,6 +47,11 @@ def count_threads(threads: int | None) -> int:
 def worth(threads: int, operations: int) -> int:
     """Threads that some light operations are worth: starting one takes as long as 20,000 of them."""
     return max(1, min(threads, operations // 20_000))
+
+
+def queue() -> NDArray[np.int64]:
+    """Make the queue that workers of one call take blocks from."""
+    return np.zeros(1, np.int64)
 
 
 def run_workers(kernel: Any, n_workers: int, *arguments: Any) -> None:

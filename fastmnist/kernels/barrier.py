@@ -1,8 +1,12 @@
-"""A barrier between the workers of one kernel call, each on a thread of its own.
+"""How the workers of one kernel call, each on a thread of its own, meet and divide their work.
 
-Every worker adds 1 to a counter that only grows, and waits until all have. Meeting costs about 0.2 us where a launch of
-a parallel region costs 2.2 us (OpenMP) or 25 us (workqueue). Waiting threads give way to others after a short spin, so
-that more workers than cores make progress too.
+At the barrier every worker adds 1 to a counter that only grows, and waits until all have. Meeting costs about 0.2 us
+where a launch of a parallel region costs 2.2 us (OpenMP) or 25 us (workqueue). Waiting threads give way to others after
+a short spin, so that more workers than cores make progress too.
+
+Cores are seldom equally fast: some have fewer resources by design, others lend them to somebody else's program. So
+workers take whole blocks from a queue; and of each batch a worker owns what it does in the same time, judged by the
+batches before. Who does what changes no result.
 """
 
 from __future__ import annotations
@@ -10,16 +14,25 @@ from __future__ import annotations
 import platform
 import sys
 
+import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from fastmnist._jit import kernel
+from fastmnist._jit import inlined, kernel
 
 # Looks at the counter before a thread yields its core: about 40 us.
 _SPINS = 1_000
 _YIELD = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
+_X86 = platform.machine() in ("x86_64", "AMD64")
+
+# A row of `paces` holds the time that the worker's last part took, and its own copies of all speeds and cuts.
+TIME, _SPEEDS = 0, 8
+# Weight of the last batch in a worker's speed; an interruption must not count for more.
+_NEWEST = 1 / 8
+# Work is divided anew if that saves so much: the weights of a tile move to another core.
+_WORTHWHILE = 0.03
 
 
 @intrinsic
@@ -31,6 +44,18 @@ def _arrive(typingctx, counter):
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
         builder.atomic_rmw("add", array.data, ir.Constant(ir.IntType(64), 1), "seq_cst")
         return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def take(typingctx, queue):
+    """The next number of a queue (1,) int64, 0 at first; no two workers get the same."""
+    signature = types.int64(queue)
+
+    def generate(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return builder.atomic_rmw("add", array.data, ir.Constant(ir.IntType(64), 1), "monotonic")
 
     return signature, generate
 
@@ -53,7 +78,7 @@ def _pause(typingctx):
     signature = types.void()
 
     def generate(context, builder, signature, arguments):
-        if platform.machine() in ("x86_64", "AMD64"):
+        if _X86:
             function_type = ir.FunctionType(ir.VoidType(), [])
             builder.call(cgutils.get_or_insert_function(builder.module, function_type, "llvm.x86.sse2.pause"), [])
         return context.get_dummy_value()
@@ -74,6 +99,20 @@ def _give_way(typingctx):
     return signature, generate
 
 
+@intrinsic
+def cycles(typingctx):
+    """Count at a constant rate; 0 where no instruction tells, and then work is divided equally."""
+    signature = types.int64()
+
+    def generate(context, builder, signature, arguments):
+        if not _X86:
+            return ir.Constant(ir.IntType(64), 0)
+        function_type = ir.FunctionType(ir.IntType(64), [])
+        return builder.call(cgutils.get_or_insert_function(builder.module, function_type, "llvm.readcyclecounter"), [])
+
+    return signature, generate
+
+
 @kernel
 def meet(barrier, meetings, n_workers):
     """Wait until all workers have come to meeting number `meetings` (from 0); returns the next number.
@@ -89,3 +128,69 @@ def meet(barrier, meetings, n_workers):
             if spins > _SPINS:
                 _give_way()
     return meetings + 1
+
+
+def paces_for(n_workers: int) -> np.ndarray:
+    """Make the scratch memory `paces` of one kernel call."""
+    return np.zeros((n_workers, -(-(_SPEEDS + 2 * n_workers + 1) // 8) * 8))
+
+
+@inlined
+def divide_equally(w, n_workers, paces):
+    """Start with equal parts, for all that worker w knows."""
+    for k in range(n_workers + 1):
+        paces[w, _SPEEDS + n_workers + k] = k / n_workers
+
+
+@inlined
+def _cut(n, w, n_workers, k, paces):
+    """Where the part of worker k of n things begins, as worker w knows it."""
+    return int(n * paces[w, _SPEEDS + n_workers + k] + 0.5)
+
+
+@inlined
+def owned(n, w, n_workers, paces):
+    """Part [begin, end) of n things that worker w owns."""
+    return _cut(n, w, n_workers, w, paces), _cut(n, w, n_workers, w + 1, paces)
+
+
+@kernel
+def divide(n, w, n_workers, paces):
+    """Divide work anew, if that is worth it, by the times that the parts of n things have taken.
+
+    For all workers, between two meetings: no times are written then, so that all come to the same result.
+    """
+    cuts = _SPEEDS + n_workers
+    total = 0.0
+    slowest = 0.0
+    for k in range(n_workers):
+        size = _cut(n, w, n_workers, k + 1, paces) - _cut(n, w, n_workers, k, paces)
+        if size == 0 or paces[k, TIME] <= 0:
+            return
+        speed = size / paces[k, TIME]
+        before = paces[w, _SPEEDS + k]
+        if before > 0:
+            speed = before + (speed - before) * _NEWEST
+        paces[w, _SPEEDS + k] = speed
+        total += speed
+        slowest = max(slowest, size / speed)
+    bound = (1 - _WORTHWHILE) * slowest
+    done = 0.0
+    begin = 0
+    for k in range(n_workers):
+        done += paces[w, _SPEEDS + k] / total
+        end = int(n * done + 0.5)
+        if end == begin or end - begin > bound * paces[w, _SPEEDS + k]:
+            return
+        begin = end
+    done = 0.0
+    for k in range(n_workers - 1):
+        done += paces[w, _SPEEDS + k] / total
+        paces[w, cuts + k + 1] = done
+
+
+if config.DISABLE_JIT:
+
+    def take(queue):
+        queue[0] += 1
+        return queue[0] - 1

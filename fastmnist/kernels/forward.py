@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from fastmnist._jit import ONE, ZERO, entry, inlined, kernel
+from fastmnist.kernels.barrier import take
 from fastmnist.kernels.dense import dots, product
 from fastmnist.kernels.pointwise import activate, finish_outputs, score_outputs
 from fastmnist.kernels.simd import W1, vload, vsplat, vstore
-from fastmnist.kernels.sparse import panel_part, share, sparse_forward
+from fastmnist.kernels.sparse import panel_part, sparse_forward
 from fastmnist.spec import (
     ACTIVATION,
     BIASES,
@@ -158,7 +159,7 @@ def row_weight(truth, n):
 
 
 @entry
-def infer(w, n_workers, blocks, layers, params, dropout, truth, values, outputs, scores):
+def infer(w, n_workers, queue, blocks, layers, params, dropout, truth, values, outputs, scores):
     """Outputs and scores of all rows, without dropout; a worker takes whole blocks.
 
     values: scratch, a block's values for each worker; outputs (n_rows, O), or (0, O) if not wanted; scores (n_rows, 4)
@@ -169,9 +170,9 @@ def infer(w, n_workers, blocks, layers, params, dropout, truth, values, outputs,
     last = layers.shape[0] - 1
     scratch = values.size // n_workers
     step = blocks.capacity * lanes
-    begin, end = share(n_blocks, w, n_workers)
     at = w * scratch
-    for b in range(begin, end):
+    b = take(queue)
+    while b < n_blocks:
         n_rows = rows_of(b, blocks)
         first_layer_forward(b, blocks, layers, params, values, at, ZERO, layers[0, OUT_TILES])
         if last > 0:
@@ -192,3 +193,4 @@ def infer(w, n_workers, blocks, layers, params, dropout, truth, values, outputs,
             if outputs.shape[0]:
                 for o in range(layers[last, N_OUT]):
                     outputs[n, o] = values[here + o // lanes * step + r * lanes + o % lanes]
+        b = take(queue)

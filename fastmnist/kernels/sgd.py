@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastmnist._jit import ONE, ZERO, entry, inlined, kernel
-from fastmnist.kernels.barrier import meet
+from fastmnist.kernels.barrier import TIME, cycles, divide, divide_equally, meet, owned
 from fastmnist.kernels.dense import add_rows, back_and_update, product
 from fastmnist.kernels.forward import (
     first_layer_forward,
@@ -295,15 +295,15 @@ def _collapse_repeats(layers, params, sums, t0, t1, repeats):
 
 
 @inlined
-def _step_biases(layers, k, b, blocks, deltas, target, w, n_workers, factor):
-    t0, t1 = share(layers[k, OUT_TILES], w, n_workers)
+def _step_biases(layers, k, b, blocks, deltas, target, w, n_workers, paces, factor):
+    t0, t1 = owned(layers[k, OUT_TILES], w, n_workers, paces)
     if layers[k, BIASES] >= 0:
         here = layers[k, VALUES] * blocks.capacity
         add_rows(deltas, here, blocks.capacity, rows_of(b, blocks), target, layers[k, BIASES], t0, t1, factor)
 
 
 @inlined
-def _gradients(w, n_workers, b, repeat, blocks, layers, weights, dropout, updates, values, deltas):
+def _gradients(w, n_workers, paces, b, repeat, blocks, layers, weights, dropout, updates, values, deltas):
     """Worker w's tiles of block b: the first layer's deltas, and all gradients, or the updates where they are direct.
 
     `repeat` counts the updates from the same outputs; the first layer, which the backward pass never reads, is updated
@@ -312,35 +312,41 @@ def _gradients(w, n_workers, b, repeat, blocks, layers, weights, dropout, update
     lanes = TILE_BYTES // values.itemsize
     params = weights.params
     n_layers = layers.shape[0]
-    t0, t1 = share(layers[0, OUT_TILES], w, n_workers)
+    t0, t1 = owned(layers[0, OUT_TILES], w, n_workers, paces)
     step = blocks.capacity * lanes
     target = params if updates.direct else weights.grads
     collapsed = updates.repeats > 1 and n_layers <= 2
     last_repeat = collapsed or repeat == updates.repeats - 1
     n_rows = rows_of(b, blocks)
     factor = float(updates.repeats) if collapsed else 1.0
-    if n_layers > 1:
-        if repeat == 0:
-            _clear(deltas, ZERO, lanes, step, ZERO, n_rows, t0, t1)
-        if collapsed:
-            _upper_gradient(ONE, b, blocks, layers, values, deltas, weights.grads, t0, t1)
-            _collapse_repeats(layers, params, weights.grads, t0, t1, updates.repeats)
-            _back(ONE, blocks, layers, weights.grads, deltas, ZERO, n_rows, t0, t1)
-            unit = layers[1, IN_TILES] * lanes
-            _clear(weights.grads, layers[1, WEIGHTS], unit, lanes, ZERO, layers[1, N_OUT], t0, t1)
-        else:
-            _back(ONE, blocks, layers, params, deltas, ZERO, n_rows, t0, t1)
-            for k in range(1, n_layers):
-                u0, u1 = share(layers[k, IN_TILES], w, n_workers)
-                _upper_gradient(k, b, blocks, layers, values, deltas, target, u0, u1)
-        for k in range(1, n_layers):
-            _step_biases(layers, k, b, blocks, deltas, target, w, n_workers, factor)
+    t = t0
+    while t < t1:
+        # a panel at a time, whose deltas stay in the first cache meanwhile
+        n, _, _ = panel_part(t, t1, layers[0, OUT_TILES], layers[0, ROWS], ONE)
+        end = t + n
+        if n_layers > 1:
+            if repeat == 0:
+                _clear(deltas, ZERO, lanes, step, ZERO, n_rows, t, end)
+            if collapsed:
+                _upper_gradient(ONE, b, blocks, layers, values, deltas, weights.grads, t, end)
+                _collapse_repeats(layers, params, weights.grads, t, end, updates.repeats)
+                _back(ONE, blocks, layers, weights.grads, deltas, ZERO, n_rows, t, end)
+                unit = layers[1, IN_TILES] * lanes
+                _clear(weights.grads, layers[1, WEIGHTS], unit, lanes, ZERO, layers[1, N_OUT], t, end)
+            else:
+                _back(ONE, blocks, layers, params, deltas, ZERO, n_rows, t, end)
+            if last_repeat:
+                deltas_through(b, ZERO, blocks, layers, dropout, values, deltas, ZERO, n_rows, t, end)
+        elif collapsed:
+            _scale_rows(deltas, step, n_rows, t, end, updates.repeats)
         if last_repeat:
-            deltas_through(b, ZERO, blocks, layers, dropout, values, deltas, ZERO, n_rows, t0, t1)
-    elif collapsed:
-        _scale_rows(deltas, step, n_rows, t0, t1, updates.repeats)
-    if last_repeat:
-        first_layer_update(b, blocks, layers, deltas, target, t0, t1)
+            first_layer_update(b, blocks, layers, deltas, target, t, end)
+        t = end
+    for k in range(1, n_layers):
+        if not collapsed:
+            u0, u1 = owned(layers[k, IN_TILES], w, n_workers, paces)
+            _upper_gradient(k, b, blocks, layers, values, deltas, target, u0, u1)
+        _step_biases(layers, k, b, blocks, deltas, target, w, n_workers, paces, factor)
 
 
 @inlined
@@ -366,14 +372,14 @@ def _part(k, t, t1, n_tiles, n_rows, lanes):
 
 
 @kernel
-def _penalize(w, n_workers, layers, weights, penalties):
+def _penalize(w, n_workers, paces, layers, weights, penalties):
     """Add the gradient of the penalties on worker w's parameters."""
     lanes = TILE_BYTES // weights.params.itemsize
     for k in range(penalties.shape[0]):
         for biases in range(2):
             l1, l2 = penalties[k, 2 * biases], penalties[k, 2 * biases + 1]
             at, n_rows, n_tiles = _tensor(layers, k, biases)
-            t0, t1 = share(n_tiles, w, n_workers)
+            t0, t1 = owned(n_tiles, w, n_workers, paces)
             while (l1 > 0 or l2 > 0) and t0 < t1:
                 n, part, row_length = _part(k, t0, t1, n_tiles, n_rows, lanes)
                 for row in range(n_rows):
@@ -418,7 +424,7 @@ def _clip_norms(layers, weights, updates):
 
 
 @kernel
-def _optimize(w, n_workers, b, layers, weights, updates):
+def _optimize(w, n_workers, paces, b, layers, weights, updates):
     """The optimiser's step after block b for every parameter that worker w owns."""
     lanes = TILE_BYTES // weights.params.itemsize
     rate = updates.rates[b]
@@ -429,7 +435,7 @@ def _optimize(w, n_workers, b, layers, weights, updates):
     for k in range(layers.shape[0]):
         for biases in range(2):
             at, n_rows, n_tiles = _tensor(layers, k, biases)
-            t0, t1 = share(n_tiles, w, n_workers)
+            t0, t1 = owned(n_tiles, w, n_workers, paces)
             while t0 < t1:
                 n, part, row_length = _part(k, t0, t1, n_tiles, n_rows, lanes)
                 for row in range(n_rows):
@@ -441,7 +447,9 @@ def _optimize(w, n_workers, b, layers, weights, updates):
 
 
 @inlined
-def _work_on_rows(w, n_workers, b, fresh, blocks, layers, params, dropout, truth, updates, values, deltas, scores):
+def _work_on_rows(
+    w, n_workers, paces, b, fresh, blocks, layers, params, dropout, truth, updates, values, deltas, scores
+):
     """Worker w's rows of block b: layers above the first, scores, and deltas down to layer 1.
 
     Not `fresh`: another update from the same outputs, so only the deltas, from the weights as they are now.
@@ -449,7 +457,7 @@ def _work_on_rows(w, n_workers, b, fresh, blocks, layers, params, dropout, truth
     lanes = TILE_BYTES // values.itemsize
     n_layers = layers.shape[0]
     n_rows = rows_of(b, blocks)
-    r0, r1 = share(n_rows, w, n_workers)
+    r0, r1 = owned(n_rows, w, n_workers, paces)
     scale = updates.loss_scale / n_rows
     if updates.direct:
         scale *= -updates.rates[b]
@@ -472,7 +480,7 @@ def _work_on_rows(w, n_workers, b, fresh, blocks, layers, params, dropout, truth
 
 @entry
 def train_batches(
-    w, n_workers, barrier, blocks, layers, weights, dropout, truth, updates, values, deltas, scores, totals
+    w, n_workers, barrier, paces, blocks, layers, weights, dropout, truth, updates, values, deltas, scores, totals
 ):
     """One step per block, or `updates.repeats` from the same outputs; adds `score_row` of each row to totals.
 
@@ -481,29 +489,41 @@ def train_batches(
     n_blocks = blocks.start.size
     meetings = ZERO
     params = weights.params
-    t0, t1 = share(layers[0, OUT_TILES], w, n_workers)
+    n_tiles = layers[0, OUT_TILES]
+    divide_equally(w, n_workers, paces)
     repeats = updates.repeats if layers.shape[0] > 2 else 1
     for b in range(n_blocks + 1):
         for repeat in range(repeats if b > 0 else 1):
             fresh = b == 0 or repeat == repeats - 1
+            started = cycles() if n_workers > 1 else 0
             if b > 0:
-                _gradients(w, n_workers, b - 1, repeat, blocks, layers, weights, dropout, updates, values, deltas)
+                _gradients(
+                    w, n_workers, paces, b - 1, repeat, blocks, layers, weights, dropout, updates, values, deltas
+                )
                 if not updates.direct:
-                    _penalize(w, n_workers, layers, weights, updates.penalties)
+                    _penalize(w, n_workers, paces, layers, weights, updates.penalties)
                     if updates.clip_norm > 0 or updates.global_clip_norm > 0:
                         meetings = meet(barrier, meetings, n_workers)
                         if w == 0:
                             _clip_norms(layers, weights, updates)
                         meetings = meet(barrier, meetings, n_workers)
-                    _optimize(w, n_workers, b - 1, layers, weights, updates)
+                    _optimize(w, n_workers, paces, b - 1, layers, weights, updates)
             if fresh and b == n_blocks:
                 break
             if fresh:
-                first_layer_forward(b, blocks, layers, params, values, ZERO, t0, t1)
-                activate_first(b, blocks, layers, dropout, values, ZERO, rows_of(b, blocks), t0, t1)
+                t, t1 = owned(n_tiles, w, n_workers, paces)
+                while t < t1:
+                    n, _, _ = panel_part(t, t1, n_tiles, layers[0, ROWS], ONE)
+                    first_layer_forward(b, blocks, layers, params, values, ZERO, t, t + n)
+                    activate_first(b, blocks, layers, dropout, values, ZERO, rows_of(b, blocks), t, t + n)
+                    t += n
+            if n_workers > 1:  # never where the kernels run as plain Python
+                paces[w, TIME] = cycles() - started
             meetings = meet(barrier, meetings, n_workers)
+            if n_workers > 1:
+                divide(n_tiles, w, n_workers, paces)
             _work_on_rows(
-                w, n_workers, b if fresh else b - 1, fresh, blocks, layers, params, dropout, truth, updates,
+                w, n_workers, paces, b if fresh else b - 1, fresh, blocks, layers, params, dropout, truth, updates,
                 values, deltas, scores,
             )  # fmt: skip
             if fresh and w == 0:

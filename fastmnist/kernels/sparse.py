@@ -17,6 +17,7 @@ import numpy as np
 
 from fastmnist import spec
 from fastmnist._jit import entry, inlined, kernel
+from fastmnist.kernels.barrier import take
 from fastmnist.kernels.simd import (
     W1,
     W2,
@@ -25,6 +26,7 @@ from fastmnist.kernels.simd import (
     W5,
     count_ones,
     decode,
+    fetch,
     group_size,
     prefetch,
     trailing_zeros,
@@ -352,15 +354,16 @@ def _transpose_block(b, w, masks, starts, values, order, columns, places, cursor
 
 
 @entry
-def transpose(w, n_workers, masks, starts, values, order, columns, places, cursors, slots, blocks):
+def transpose(w, n_workers, queue, masks, starts, values, order, columns, places, cursors, slots, blocks):
     """Fill `blocks` from rows: its row r of block b is sample ``order[b * capacity + r]``.
 
     Scratch: columns (n_workers, groups of 64 rows, 64 * words) uint64, places (n_workers, capacity) int64, cursors
     (n_workers, number of lists) and slots (n_workers, 2 * capacity + 2) int32.
     """
-    begin, end = share(blocks.start.size, w, n_workers)
-    for b in range(begin, end):
+    b = take(queue)
+    while b < blocks.start.size:
         _transpose_block(b, w, masks, starts, values, order, columns, places, cursors, slots, blocks)
+        b = take(queue)
 
 
 @inlined
@@ -406,14 +409,15 @@ def _gram_block(b, w, blocks, places, gram):
 
 
 @entry
-def gram_products(w, n_workers, blocks, places, gram):
+def gram_products(w, n_workers, queue, blocks, places, gram):
     """gram[b, r, s] = x_r . x_s for rows s < r of each block; the rest is zero. gram (blocks, capacity, capacity).
 
     places (n_workers, number of lists, 2) int64 is scratch.
     """
-    begin, end = share(blocks.start.size, w, n_workers)
-    for b in range(begin, end):
+    b = take(queue)
+    while b < blocks.start.size:
         _gram_block(b, w, blocks, places, gram)
+        b = take(queue)
 
 
 # Intrinsics and nothing else within the loops: a function that is copied into its caller takes 50 ms to compile each
@@ -430,7 +434,7 @@ def _forward_tiles(b, blocks, weights, at, row_length, out, out_at, out_stride, 
         w0 = vload(weights, p, lanes, width)
         w1 = vload(weights, p + row_length, lanes, width)
         for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
-            p = out_at + np.int64(blocks.rows[e]) * lanes
+            p = out_at + fetch(blocks.rows, e) * lanes
             z = vfma(vdecode(blocks.values, blocks.table, 2 * e, width), w0, vload(out, p, out_stride, width))
             z = vfma(vdecode(blocks.values, blocks.table, 2 * e + 1, width), w1, z)
             vstore(out, p, out_stride, z)
@@ -442,7 +446,7 @@ def _forward_tiles(b, blocks, weights, at, row_length, out, out_at, out_stride, 
         w2 = vload(weights, p + 2 * row_length, lanes, width)
         w3 = vload(weights, p + 3 * row_length, lanes, width)
         for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
-            p = out_at + np.int64(blocks.rows[e]) * lanes
+            p = out_at + fetch(blocks.rows, e) * lanes
             v = wholes_at + 4 * e
             z = vfma(vdecode(blocks.values, blocks.table, v, width), w0, vload(out, p, out_stride, width))
             z = vfma(vdecode(blocks.values, blocks.table, v + 1, width), w1, z)
@@ -488,7 +492,7 @@ def _update_tiles(b, blocks, deltas, deltas_at, deltas_stride, out, at, row_leng
         g0 = zero
         g1 = zero
         for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
-            delta = vload(deltas, deltas_at + np.int64(blocks.rows[e]) * lanes, deltas_stride, width)
+            delta = vload(deltas, deltas_at + fetch(blocks.rows, e) * lanes, deltas_stride, width)
             g0 = vfma(vdecode(blocks.values, blocks.table, 2 * e, width), delta, g0)
             g1 = vfma(vdecode(blocks.values, blocks.table, 2 * e + 1, width), delta, g1)
         p = at + blocks.active[b, a] * row_length
@@ -501,7 +505,7 @@ def _update_tiles(b, blocks, deltas, deltas_at, deltas_stride, out, at, row_leng
         g2 = zero
         g3 = zero
         for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
-            delta = vload(deltas, deltas_at + np.int64(blocks.rows[e]) * lanes, deltas_stride, width)
+            delta = vload(deltas, deltas_at + fetch(blocks.rows, e) * lanes, deltas_stride, width)
             v = wholes_at + 4 * e
             g0 = vfma(vdecode(blocks.values, blocks.table, v, width), delta, g0)
             g1 = vfma(vdecode(blocks.values, blocks.table, v + 1, width), delta, g1)
