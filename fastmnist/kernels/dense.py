@@ -14,6 +14,7 @@ from fastmnist.kernels.simd import (
     W5,
     WIDE,
     group_size,
+    lanes_of,
     vaccumulate,
     vaccumulate_sums,
     vadd,
@@ -23,7 +24,6 @@ from fastmnist.kernels.simd import (
     vsplat,
     vstore,
 )
-from fastmnist.spec import TILE_BYTES
 
 # Four tiles of so many k are 32 KiB, and stay in the first cache while all rows use them.
 _K_BLOCK = 128
@@ -105,7 +105,7 @@ def product(s, s_at, s_row, s_k, v, v_at, v_k, v_tile, out, out_at, out_row, out
 
 @inlined
 def _dot_4_units(x, x_at, x_tile, w, w_at, w_unit, out, out_at, n_tiles, width):
-    lanes = TILE_BYTES // out.itemsize
+    lanes = lanes_of(out)
     c0 = vsplat(out.dtype.type(0), width)
     c1 = c0
     c2 = c0
@@ -122,7 +122,7 @@ def _dot_4_units(x, x_at, x_tile, w, w_at, w_unit, out, out_at, n_tiles, width):
 
 @inlined
 def _dot_1_unit(x, x_at, x_tile, w, w_at, out, out_at, n_tiles, width):
-    lanes = TILE_BYTES // out.itemsize
+    lanes = lanes_of(out)
     c = vsplat(out.dtype.type(0), width)
     for t in range(n_tiles):
         rows = vload(x, x_at + t * x_tile, lanes, width)
@@ -132,7 +132,7 @@ def _dot_1_unit(x, x_at, x_tile, w, w_at, out, out_at, n_tiles, width):
 
 @inlined
 def _dot_rows(x, x_at, x_tile, w, w_at, out, out_at, out_tile, n_tiles, n_units, width):
-    lanes = TILE_BYTES // out.itemsize
+    lanes = lanes_of(out)
     w_unit = n_tiles * lanes
     o = 0
     while o + 4 <= n_units:
@@ -152,7 +152,7 @@ def dots(x, x_at, w, w_at, out, out_at, capacity, r0, r1, n_tiles, n_units):
     x (n_tiles, capacity, V) from offset `x_at`; w (n_units, n_tiles * V) from `w_at`; out (tiles, capacity, V) from
     `out_at`. Each sum runs over the tiles in order, lane by lane, and the lanes are added last.
     """
-    lanes = TILE_BYTES // out.itemsize
+    lanes = lanes_of(out)
     step = capacity * lanes
     r = r0
     while r + len(_DOT_ROWS) <= r1:
@@ -167,7 +167,7 @@ def dots(x, x_at, w, w_at, out, out_at, capacity, r0, r1, n_tiles, n_units):
 
 @inlined
 def _back_and_update_tiles(d, d_at, d_tile, w, w_at, w_unit, x, x_at, x_tile, out, out_at, n_units, width):
-    lanes = TILE_BYTES // out.itemsize
+    lanes = lanes_of(out)
     values = vload(x, x_at, x_tile, width)
     total = vsplat(out.dtype.type(0), width)
     for o in range(n_units):
@@ -184,7 +184,7 @@ def back_and_update(d, d_at, w, w_at, x, x_at, out, out_at, capacity, n_units, n
 
     d, x and out are rows of ``(tiles, capacity, V)`` arrays at these offsets; w (n_units, n_tiles * V).
     """
-    lanes = TILE_BYTES // out.itemsize
+    lanes = lanes_of(out)
     unit = n_tiles * lanes
     step = capacity * lanes
     t = 0
@@ -209,7 +209,7 @@ def back_and_update(d, d_at, w, w_at, x, x_at, out, out_at, capacity, n_units, n
 @kernel
 def add_rows(d, d_at, capacity, n_rows, out, out_at, t0, t1, factor):
     """out[t] += factor * sum_r d[t, r] for tiles t0 <= t < t1: the bias gradient."""
-    lanes = TILE_BYTES // out.itemsize
+    lanes = lanes_of(out)
     for t in range(t0, t1):
         total = vsplat(out.dtype.type(0), W1)
         for r in range(n_rows):

@@ -13,7 +13,7 @@ from fastmnist._jit import ONE, ZERO, entry, inlined, kernel
 from fastmnist.kernels.barrier import take
 from fastmnist.kernels.dense import dots, product
 from fastmnist.kernels.pointwise import activate, finish_outputs, score_outputs
-from fastmnist.kernels.simd import W1, vload, vsplat, vstore
+from fastmnist.kernels.simd import W1, lanes_of, vload, vsplat, vstore
 from fastmnist.kernels.sparse import panel_part, sparse_forward
 from fastmnist.spec import (
     ACTIVATION,
@@ -24,7 +24,6 @@ from fastmnist.spec import (
     N_OUT,
     OUT_TILES,
     ROWS,
-    TILE_BYTES,
     VALUES,
     WEIGHTS,
 )
@@ -65,7 +64,7 @@ def mask_start(b, n_rows, blocks, layers, k):
 @kernel
 def set_rows(values, at, row_step, tile_step, r0, r1, t0, t1, params, biases):
     """values[t, r] = biases[t], or 0 where `biases` is -1."""
-    lanes = TILE_BYTES // values.itemsize
+    lanes = lanes_of(values)
     for t in range(t0, t1):
         tile = vsplat(values.dtype.type(0), W1)
         if biases >= 0:
@@ -77,7 +76,7 @@ def set_rows(values, at, row_step, tile_step, r0, r1, t0, t1, params, biases):
 @inlined
 def first_layer_forward(b, blocks, layers, params, values, at, t0, t1):
     """Pre-activations of the first layer's tiles t0 <= t < t1 for block b."""
-    lanes = TILE_BYTES // values.itemsize
+    lanes = lanes_of(values)
     n_rows = rows_of(b, blocks)
     n_in = layers[0, N_IN]
     n_tiles = layers[0, OUT_TILES]
@@ -100,7 +99,7 @@ def first_layer_forward(b, blocks, layers, params, values, at, t0, t1):
 @inlined
 def upper_layers_forward(b, blocks, layers, params, dropout, values, at, r0, r1):
     """Layers after the first for rows r0 <= r < r1 of block b, up to the finished outputs."""
-    lanes = TILE_BYTES // values.itemsize
+    lanes = lanes_of(values)
     capacity = blocks.capacity
     step = capacity * lanes
     n_layers = layers.shape[0]
@@ -139,7 +138,7 @@ def upper_layers_forward(b, blocks, layers, params, dropout, values, at, r0, r1)
 @inlined
 def score_row(b, r, blocks, layers, truth, values, at):
     """`score_outputs` of row r of block b, its losses times the row's weight."""
-    lanes = TILE_BYTES // values.itemsize
+    lanes = lanes_of(values)
     last = layers.shape[0] - 1
     n = b * blocks.capacity + r
     n_out = layers[last, N_OUT]
@@ -165,7 +164,7 @@ def infer(w, n_workers, queue, blocks, layers, params, dropout, truth, values, o
     values: scratch, a block's values for each worker; outputs (n_rows, O), or (0, O) if not wanted; scores (n_rows, 4)
     from `score_row`, or (0, 4) if not wanted.
     """
-    lanes = TILE_BYTES // values.itemsize
+    lanes = lanes_of(values)
     n_blocks = blocks.start.size
     last = layers.shape[0] - 1
     scratch = values.size // n_workers

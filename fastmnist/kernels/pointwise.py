@@ -7,6 +7,7 @@ import math
 from fastmnist._jit import inlined, kernel
 from fastmnist.kernels.simd import (
     W1,
+    lanes_of,
     vadd,
     vdiv,
     vfma,
@@ -36,7 +37,6 @@ from fastmnist.spec import (
     SIGMOID,
     SOFTMAX,
     TANH,
-    TILE_BYTES,
 )
 
 
@@ -126,7 +126,7 @@ def activate(values, at, row_step, tile_step, r0, r1, n_units, t0, t1, activatio
     Tile t of row r lies at ``at + t * tile_step + r * row_step``. mask: dropout draws, 1 keeps, one byte per unit, row
     r from ``mask_at + r * mask_row``; ``keep_scale == 0`` means no dropout. Lanes past n_units are set to 0.
     """
-    lanes = TILE_BYTES // values.itemsize
+    lanes = lanes_of(values)
     if activation == SIGMOID or activation == TANH:
         _squash(values, at, row_step, tile_step, r0, r1, t0, t1, activation)
     clips = activation == RELU or activation == RELU_STRAIGHT_THROUGH
@@ -168,7 +168,7 @@ def through_activation(
     Layout as in `activate`; ``gradient_scale == 0`` means no dropout. `value_scale` undoes dropout's scaling, or is 1
     where the gradient is to be taken at the scaled value.
     """
-    lanes = TILE_BYTES // values.itemsize
+    lanes = lanes_of(values)
     one = _constant(values, 1.0)
     zero = _constant(values, 0.0)
     for t in range(t0, t1):
@@ -191,7 +191,7 @@ def through_activation(
 @kernel
 def finish_outputs(z, at, tile_step, n_units, activation):
     """Output activation of one row in place: softmax over its units, or f of each. Padding stays 0."""
-    lanes = TILE_BYTES // z.itemsize
+    lanes = lanes_of(z)
     if activation == LINEAR:
         return
     largest = _constant(z, 0.0)
@@ -226,7 +226,7 @@ def finish_outputs(z, at, tile_step, n_units, activation):
 @inlined
 def _target(z, t, label, targets, target_at):
     """Tile t of a row's targets: the padded row at `target_at`, or one-hot where `targets` is empty."""
-    lanes = TILE_BYTES // z.itemsize
+    lanes = lanes_of(z)
     if targets.size == 0:
         return vone_hot(label - t * lanes, _constant(z, 0.0))
     return vload(targets, target_at + t * lanes, 0, W1)
@@ -239,7 +239,7 @@ def score_outputs(z, at, tile_step, n_units, activation, label, targets, target_
     targets[target_at:] is the row's target vector, padded to whole tiles; where `targets` is empty it is 1 at `label`.
     The cross-entropy is that of probabilities clipped to [floor, 1 - floor]. A NaN as `threshold` counts nothing.
     """
-    lanes = TILE_BYTES // z.itemsize
+    lanes = lanes_of(z)
     squared = _constant(z, 0.0)
     for t in range((n_units + lanes - 1) // lanes):
         error = vsub(vload(z, at + t * tile_step, 0, W1), _target(z, t, label, targets, target_at))
@@ -282,7 +282,7 @@ def _log(p, floor):
 @kernel
 def output_deltas(z, d, at, tile_step, n_units, activation, loss, label, targets, target_at, scale):
     """d[o] = scale * dloss/dz[o] of one finished row, the squared error halved as (o - t) f'(o); padding set to 0."""
-    lanes = TILE_BYTES // z.itemsize
+    lanes = lanes_of(z)
     n_tiles = (n_units + lanes - 1) // lanes
     one = _constant(z, 1.0)
     factor = vsplat(scale, W1)
@@ -311,7 +311,7 @@ def output_deltas(z, d, at, tile_step, n_units, activation, loss, label, targets
 @kernel
 def add_penalty(params, grads, at, n_tiles, l1, l2):
     """Add the gradient of ``l1 * sum(abs(w)) + l2 * sum(w**2)``, to n_tiles tiles of `grads` from offset `at`."""
-    lanes = TILE_BYTES // params.itemsize
+    lanes = lanes_of(params)
     zero = _constant(params, 0.0)
     plus = _constant(params, l1)
     minus = _constant(params, -l1)
@@ -333,7 +333,7 @@ def optimizer_step(updates, params, grads, slot_1, slot_2, at, n_tiles, rate, de
     with Adam's bias correction already in `rate`. Keras 3's rules.
     """
     optimizer = updates.optimizer
-    lanes = TILE_BYTES // params.itemsize
+    lanes = lanes_of(params)
     rates = _constant(params, rate)
     b1 = _constant(params, updates.decay_1)
     b2 = _constant(params, updates.decay_2)

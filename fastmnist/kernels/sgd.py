@@ -23,7 +23,7 @@ from fastmnist.kernels.forward import (
     upper_layers_forward,
 )
 from fastmnist.kernels.pointwise import activate, add_penalty, optimizer_step, output_deltas, through_activation
-from fastmnist.kernels.simd import W1, W2, W3, W4, W5, group_size, vfma, vload, vsplat, vstore
+from fastmnist.kernels.simd import W1, W2, W3, W4, W5, group_size, lanes_of, vfma, vload, vsplat, vstore
 from fastmnist.kernels.sparse import panel_part, share, sparse_update
 from fastmnist.spec import (
     ACTIVATION,
@@ -34,7 +34,6 @@ from fastmnist.spec import (
     N_OUT,
     OUT_TILES,
     ROWS,
-    TILE_BYTES,
     VALUES,
     WEIGHTS,
 )
@@ -73,7 +72,7 @@ class Parameters(NamedTuple):
 @inlined
 def first_layer_update(b, blocks, layers, deltas, target, t0, t1):
     """Target += x^T deltas for the first layer's tiles t0 <= t < t1: weights and biases."""
-    lanes = TILE_BYTES // target.itemsize
+    lanes = lanes_of(target)
     n_rows = rows_of(b, blocks)
     n_in = layers[0, N_IN]
     n_tiles = layers[0, OUT_TILES]
@@ -97,7 +96,7 @@ def first_layer_update(b, blocks, layers, deltas, target, t0, t1):
 @inlined
 def deltas_of_row(b, r, blocks, layers, truth, loss, values, deltas, scale):
     """`output_deltas` of row r of block b, times the row's weight."""
-    lanes = TILE_BYTES // values.itemsize
+    lanes = lanes_of(values)
     last = layers.shape[0] - 1
     n = b * blocks.capacity + r
     n_out = layers[last, N_OUT]
@@ -111,7 +110,7 @@ def deltas_of_row(b, r, blocks, layers, truth, loss, values, deltas, scale):
 @inlined
 def deltas_through(b, k, blocks, layers, dropout, values, deltas, r0, r1, t0, t1):
     """`through_activation` of hidden layer k's tiles t0 <= t < t1 and rows r0 <= r < r1."""
-    lanes = TILE_BYTES // values.itemsize
+    lanes = lanes_of(values)
     n_out = layers[k, N_OUT]
     draws = mask_start(b, rows_of(b, blocks), blocks, layers, k)
     through_activation(
@@ -124,7 +123,7 @@ def deltas_through(b, k, blocks, layers, dropout, values, deltas, r0, r1, t0, t1
 def activate_first(b, blocks, layers, dropout, values, r0, r1, t0, t1):
     """Activation and dropout of the first layer, unless it is the output layer."""
     if layers.shape[0] > 1:
-        lanes = TILE_BYTES // values.itemsize
+        lanes = lanes_of(values)
         n_out = layers[0, N_OUT]
         draws = mask_start(b, rows_of(b, blocks), blocks, layers, 0)
         activate(
@@ -135,7 +134,7 @@ def activate_first(b, blocks, layers, dropout, values, r0, r1, t0, t1):
 
 @inlined
 def _recurrence_tiles(values, deltas, at, step, gram, b, r, bias, width):
-    lanes = TILE_BYTES // values.itemsize
+    lanes = lanes_of(values)
     z = vload(values, at + r * lanes, step, width)
     for s in range(r):
         z = vfma(vsplat(gram[b, r, s] + bias, width), vload(deltas, at + s * lanes, step, width), z)
@@ -148,7 +147,7 @@ def recurrence(b, r, blocks, layers, gram, values, deltas):
 
     A bias is one more input that is always 1, so it adds 1 to each product.
     """
-    lanes = TILE_BYTES // values.itemsize
+    lanes = lanes_of(values)
     step = blocks.capacity * lanes
     bias = values.dtype.type(layers[0, BIASES] >= 0)
     n_tiles = layers[0, OUT_TILES]
@@ -178,7 +177,7 @@ def _train_row(b, r, blocks, gram, layers, params, dropout, truth, loss, scale, 
     upper_layers_forward(b, blocks, layers, params, dropout, values, ZERO, r, r + 1)
     score = score_row(b, r, blocks, layers, truth, values, ZERO)
     deltas_of_row(b, r, blocks, layers, truth, loss, values, deltas, scale)
-    lanes = TILE_BYTES // values.itemsize
+    lanes = lanes_of(values)
     for k in range(n_layers - 1, 0, -1):
         here = layers[k, VALUES] * capacity
         below = layers[k - 1, VALUES] * capacity + r * lanes
@@ -232,7 +231,7 @@ def train_per_sample(
 @kernel
 def _upper_gradient(k, b, blocks, layers, values, deltas, target, t0, t1):
     """target[o, t] += sum_r deltas[r, o] * values[r, t] for layer k's input tiles t0 <= t < t1."""
-    lanes = TILE_BYTES // values.itemsize
+    lanes = lanes_of(values)
     capacity = blocks.capacity
     step = capacity * lanes
     n_rows = rows_of(b, blocks)
@@ -251,7 +250,7 @@ def _upper_gradient(k, b, blocks, layers, values, deltas, target, t0, t1):
 @kernel
 def _back(k, blocks, layers, weights, deltas, r0, r1, t0, t1):
     """deltas[k - 1][r, t] += sum_o deltas[k][r, o] * weights[o, t], rows r0 <= r < r1, tiles t0 <= t < t1."""
-    lanes = TILE_BYTES // deltas.itemsize
+    lanes = lanes_of(deltas)
     capacity = blocks.capacity
     step = capacity * lanes
     unit = layers[k, IN_TILES] * lanes
@@ -280,7 +279,7 @@ def _collapse_repeats(layers, params, sums, t0, t1, repeats):
 
     W + m U for m = 0 .. r - 1 add up to r W + r (r - 1) / 2 U.
     """
-    lanes = TILE_BYTES // params.itemsize
+    lanes = lanes_of(params)
     unit = layers[1, IN_TILES] * lanes
     r = vsplat(params.dtype.type(repeats), W1)
     pairs = vsplat(params.dtype.type(repeats * (repeats - 1) / 2), W1)
@@ -309,7 +308,7 @@ def _gradients(w, n_workers, paces, b, repeat, blocks, layers, weights, dropout,
     `repeat` counts the updates from the same outputs; the first layer, which the backward pass never reads, is updated
     once, after the last.
     """
-    lanes = TILE_BYTES // values.itemsize
+    lanes = lanes_of(values)
     params = weights.params
     n_layers = layers.shape[0]
     t0, t1 = owned(layers[0, OUT_TILES], w, n_workers, paces)
@@ -351,7 +350,7 @@ def _gradients(w, n_workers, paces, b, repeat, blocks, layers, weights, dropout,
 
 @inlined
 def _scale_rows(deltas, step, n_rows, t0, t1, factor):
-    lanes = TILE_BYTES // deltas.itemsize
+    lanes = lanes_of(deltas)
     for t in range(t0, t1):
         for p in range(t * step, t * step + n_rows * lanes):
             deltas[p] *= factor
@@ -374,7 +373,7 @@ def _part(k, t, t1, n_tiles, n_rows, lanes):
 @kernel
 def _penalize(w, n_workers, paces, layers, weights, penalties):
     """Add the gradient of the penalties on worker w's parameters."""
-    lanes = TILE_BYTES // weights.params.itemsize
+    lanes = lanes_of(weights.params)
     for k in range(penalties.shape[0]):
         for biases in range(2):
             l1, l2 = penalties[k, 2 * biases], penalties[k, 2 * biases + 1]
@@ -390,7 +389,7 @@ def _penalize(w, n_workers, paces, layers, weights, penalties):
 @kernel
 def _penalty(layers, params, penalties):
     """Sum of the penalties: ``l1 * sum(abs(w)) + l2 * sum(w**2)`` over weights and biases."""
-    lanes = TILE_BYTES // params.itemsize
+    lanes = lanes_of(params)
     total = 0.0
     for k in range(penalties.shape[0]):
         for biases in range(2):
@@ -408,7 +407,7 @@ def _penalty(layers, params, penalties):
 @kernel
 def _clip_norms(layers, weights, updates):
     """weights.factors: bound / norm where the norm of a gradient, or of all together, is above its bound, else 1."""
-    lanes = TILE_BYTES // weights.params.itemsize
+    lanes = lanes_of(weights.params)
     whole = 0.0
     for k in range(layers.shape[0]):
         for biases in range(2):
@@ -426,7 +425,7 @@ def _clip_norms(layers, weights, updates):
 @kernel
 def _optimize(w, n_workers, paces, b, layers, weights, updates):
     """The optimiser's step after block b for every parameter that worker w owns."""
-    lanes = TILE_BYTES // weights.params.itemsize
+    lanes = lanes_of(weights.params)
     rate = updates.rates[b]
     decay = rate * updates.weight_decay
     if updates.optimizer == ADAM:
@@ -454,7 +453,7 @@ def _work_on_rows(
 
     Not `fresh`: another update from the same outputs, so only the deltas, from the weights as they are now.
     """
-    lanes = TILE_BYTES // values.itemsize
+    lanes = lanes_of(values)
     n_layers = layers.shape[0]
     n_rows = rows_of(b, blocks)
     r0, r1 = owned(n_rows, w, n_workers, paces)

@@ -100,6 +100,16 @@ def _splat(context, builder, group, value):
 
 
 @intrinsic
+def lanes_of(typingctx, a):
+    """Numbers in a tile like those of array `a`: a constant, by which Numba's ``a.itemsize`` would have to divide."""
+
+    def generate(context, builder, signature, arguments):
+        return ir.Constant(ir.IntType(64), TILE_BYTES * 8 // a.dtype.bitwidth)
+
+    return types.int64(a), generate
+
+
+@intrinsic
 def vload(typingctx, a, i, stride, width):
     """Tiles ``a[i:]``, ``a[i + stride:]``, ...; as many as `width` is long."""
     signature = _group(a.dtype, width)(a, types.intp, types.intp, width)
@@ -441,6 +451,9 @@ if config.DISABLE_JIT:
 
     def _lanes(a, width):
         return TILE_BYTES // a.dtype.itemsize, len(width)
+
+    def lanes_of(a):
+        return TILE_BYTES // a.dtype.itemsize
 
     def vload(a, i, stride, width):
         lanes, count = _lanes(a, width)

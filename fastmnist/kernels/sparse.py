@@ -28,6 +28,7 @@ from fastmnist.kernels.simd import (
     decode,
     fetch,
     group_size,
+    lanes_of,
     prefetch,
     trailing_zeros,
     vaccumulate,
@@ -37,7 +38,6 @@ from fastmnist.kernels.simd import (
     vsplat,
     vstore,
 )
-from fastmnist.spec import TILE_BYTES
 
 _panel_of = inlined(spec.panel_of)
 
@@ -256,7 +256,7 @@ def _gather_masks(b, w, blocks, masks, starts, values, order, columns, places):
         prefetch(starts, ahead)
         sample = order[begin + r]
         places[w, r] = 2 * starts[sample]
-        for v in range(2 * starts[sample], 2 * starts[sample + 1], TILE_BYTES // values.itemsize):
+        for v in range(2 * starts[sample], 2 * starts[sample + 1], lanes_of(values)):
             prefetch(values, v)
         for word in range(n_words):
             columns[w, r // WORD_BITS, word * WORD_BITS + r % WORD_BITS] = masks[sample * n_words + word]
@@ -426,7 +426,7 @@ def gram_products(w, n_workers, queue, blocks, places, gram):
 
 @inlined
 def _forward_tiles(b, blocks, weights, at, row_length, out, out_at, out_stride, width):
-    lanes = TILE_BYTES // out.itemsize
+    lanes = lanes_of(out)
     base = blocks.start[b]
     n_halves = blocks.n_active[b, 0]
     for a in range(n_halves):
@@ -461,7 +461,7 @@ def sparse_forward(b, blocks, weights, at, n_rows, n_tiles, out, out_at, t0, t1)
 
     weights: panels of n_rows from offset `at`, out (n_tiles, capacity, V) from offset `out_at`.
     """
-    lanes = TILE_BYTES // out.itemsize
+    lanes = lanes_of(out)
     out_stride = blocks.capacity * lanes
     t = t0
     while t < t1:
@@ -483,7 +483,7 @@ def sparse_forward(b, blocks, weights, at, n_rows, n_tiles, out, out_at, t0, t1)
 
 @inlined
 def _update_tiles(b, blocks, deltas, deltas_at, deltas_stride, out, at, row_length, width):
-    lanes = TILE_BYTES // out.itemsize
+    lanes = lanes_of(out)
     base = blocks.start[b]
     n_halves = blocks.n_active[b, 0]
     # Sums of their own: weights in single precision would lose the small terms one by one.
@@ -524,7 +524,7 @@ def sparse_update(b, blocks, deltas, deltas_at, n_rows, n_tiles, out, at, t0, t1
 
     deltas (n_tiles, capacity, V) from offset `deltas_at`, out: panels of n_rows from offset `at`.
     """
-    lanes = TILE_BYTES // out.itemsize
+    lanes = lanes_of(out)
     deltas_stride = blocks.capacity * lanes
     t = t0
     while t < t1:
