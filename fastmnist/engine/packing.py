@@ -206,7 +206,7 @@ class Packed:
         workers = worth(workers, n_halves)
         n_words = len(entries.masks) // len(self)
         columns = np.empty((workers, -(-capacity // sparse.WORD_BITS), sparse.WORD_BITS * n_words), np.uint64)
-        places = np.empty((workers, capacity), np.int64)
+        places = np.empty(workers * capacity, np.int64)
         cursors = np.empty((workers, n_lists), np.int32)
         slots = np.empty((workers, 2 * capacity + 2), np.int32)
         run_workers(sparse.transpose, workers, queue(), *entries, order, columns, places, cursors, slots, blocks)

@@ -404,15 +404,45 @@ def prefetch(typingctx, a, i):
     return signature, generate
 
 
+# Numba's own indexing takes four instructions more, for negative indices.
+
+
 @intrinsic
 def fetch(typingctx, a, i):
-    """``a[i]`` of unsigned integers, as an int64, for i >= 0; `a[i]` takes four instructions more, for i < 0."""
+    """``a[i]`` of integers, as an int64, for i >= 0."""
 
     def generate(context, builder, signature, arguments):
         pointer = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], 1)
-        return builder.zext(builder.load(pointer), ir.IntType(64))
+        return context.cast(builder, builder.load(pointer), a.dtype, types.int64)
 
     return types.int64(a, types.intp), generate
+
+
+@intrinsic
+def put(typingctx, a, i, number):
+    """``a[i] = number`` of integers, for i >= 0."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], 1)
+        builder.store(context.cast(builder, arguments[2], types.int64, a.dtype), pointer)
+        return context.get_dummy_value()
+
+    return types.void(a, types.intp, types.int64), generate
+
+
+@intrinsic
+def vcopy(typingctx, source, i, target, j, width):
+    """``target[j : j + n] = source[i : i + n]`` for i, j >= 0, where `width` is n long: at once."""
+
+    def generate(context, builder, signature, arguments):
+        pointers = [
+            _pointer(context, builder, signature.args[k], arguments[k], arguments[k + 1], width.count) for k in (0, 2)
+        ]
+        alignment = source.dtype.bitwidth // 8
+        builder.store(builder.load(pointers[0], align=alignment), pointers[1], align=alignment)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, types.intp, width), generate
 
 
 def _of_bits(name, documentation):
@@ -519,6 +549,12 @@ if config.DISABLE_JIT:
 
     def fetch(a, i):
         return int(a[i])
+
+    def put(a, i, number):
+        a[i] = number
+
+    def vcopy(source, i, target, j, width):
+        target[j : j + len(width)] = source[i : i + len(width)]
 
     def trailing_zeros(bits):
         return (int(bits) & -int(bits)).bit_length() - 1

@@ -30,8 +30,10 @@ from fastmnist.kernels.simd import (
     group_size,
     lanes_of,
     prefetch,
+    put,
     trailing_zeros,
     vaccumulate,
+    vcopy,
     vdecode,
     vfma,
     vload,
@@ -240,7 +242,7 @@ def _order_lists(b, w, n_rows, cursors, slots, blocks):
 def _gather_masks(b, w, blocks, masks, starts, values, order, columns, places):
     """Masks of a block's rows, column by column: bit r of columns[w, g, h] for half h of row 64 g + r.
 
-    places[w, r] is where the values of row r begin.
+    places[w * capacity + r] is where the values of row r begin.
     """
     n_words = columns.shape[2] // WORD_BITS
     begin = b * blocks.capacity
@@ -255,7 +257,7 @@ def _gather_masks(b, w, blocks, masks, starts, values, order, columns, places):
         prefetch(masks, ahead * n_words)
         prefetch(starts, ahead)
         sample = order[begin + r]
-        places[w, r] = 2 * starts[sample]
+        places[w * blocks.capacity + r] = 2 * starts[sample]
         for v in range(2 * starts[sample], 2 * starts[sample + 1], lanes_of(values)):
             prefetch(values, v)
         for word in range(n_words):
@@ -302,30 +304,20 @@ def _count_lists(w, n_groups, columns, cursors):
 
 
 @inlined
-def _copy(values, at, target, to, width):
-    """Copy as many values as `width` is long; all are read before one is written, so that they move at once."""
-    if len(width) == 4:
-        a, b, c, d = values[at], values[at + 1], values[at + 2], values[at + 3]
-        target[to], target[to + 1], target[to + 2], target[to + 3] = a, b, c, d
-    else:
-        a, b = values[at], values[at + 1]
-        target[to], target[to + 1] = a, b
-
-
-@inlined
 def _append(rows, row, w, i, first, values_at, values, places, cursors, blocks, width):
     """Append a group's `rows`, the first of which is number `row`, to list i.
 
-    The next value of each is at `places`; as many as `width` is long go from ``values_at`` on.
+    The next value of each is at `places`; as many as `width` is long go from `values_at` on.
     """
     e = first + cursors[w, i]
+    place = w * blocks.capacity
     while rows:
         r = row + trailing_zeros(rows)
         rows = _without_lowest(rows)
-        at = places[w, r]
-        places[w, r] = at + len(width)
-        blocks.rows[e] = r
-        _copy(values, at, blocks.values, values_at + len(width) * e, width)
+        at = fetch(places, place + r)
+        put(places, place + r, at + len(width))
+        put(blocks.rows, e, r)
+        vcopy(values, at, blocks.values, values_at + len(width) * e, width)
         e += 1
     cursors[w, i] = e - first
 
@@ -357,7 +349,7 @@ def _transpose_block(b, w, masks, starts, values, order, columns, places, cursor
 def transpose(w, n_workers, queue, masks, starts, values, order, columns, places, cursors, slots, blocks):
     """Fill `blocks` from rows: its row r of block b is sample ``order[b * capacity + r]``.
 
-    Scratch: columns (n_workers, groups of 64 rows, 64 * words) uint64, places (n_workers, capacity) int64, cursors
+    Scratch: columns (n_workers, groups of 64 rows, 64 * words) uint64, places (n_workers * capacity,) int64, cursors
     (n_workers, number of lists) and slots (n_workers, 2 * capacity + 2) int32.
     """
     b = take(queue)
