@@ -18,6 +18,7 @@ from fastmnist.kernels.simd import (
     vaccumulate,
     vaccumulate_sums,
     vadd,
+    vbroadcast,
     vfma,
     vload,
     vrepeat,
@@ -41,10 +42,10 @@ def _product_4_rows(s, s_at, s_row, s_k, v, v_at, v_k, v_tile, out, out_at, out_
     for k in range(n_k):
         tiles = vload(v, v_at + k * v_k, v_tile, width)
         p = s_at + k * s_k
-        c0 = vfma(vsplat(s[p], width), tiles, c0)
-        c1 = vfma(vsplat(s[p + s_row], width), tiles, c1)
-        c2 = vfma(vsplat(s[p + 2 * s_row], width), tiles, c2)
-        c3 = vfma(vsplat(s[p + 3 * s_row], width), tiles, c3)
+        c0 = vfma(vbroadcast(s, p, width), tiles, c0)
+        c1 = vfma(vbroadcast(s, p + s_row, width), tiles, c1)
+        c2 = vfma(vbroadcast(s, p + 2 * s_row, width), tiles, c2)
+        c3 = vfma(vbroadcast(s, p + 3 * s_row, width), tiles, c3)
     vaccumulate(out, out_at, out_tile, c0)
     vaccumulate(out, out_at + out_row, out_tile, c1)
     vaccumulate(out, out_at + 2 * out_row, out_tile, c2)
@@ -55,7 +56,7 @@ def _product_4_rows(s, s_at, s_row, s_k, v, v_at, v_k, v_tile, out, out_at, out_
 def _product_1_row(s, s_at, s_k, v, v_at, v_k, v_tile, out, out_at, out_tile, n_k, width):
     c = vsplat(out.dtype.type(0), width)
     for k in range(n_k):
-        c = vfma(vsplat(s[s_at + k * s_k], width), vload(v, v_at + k * v_k, v_tile, width), c)
+        c = vfma(vbroadcast(s, s_at + k * s_k, width), vload(v, v_at + k * v_k, v_tile, width), c)
     vaccumulate(out, out_at, out_tile, c)
 
 
@@ -171,7 +172,7 @@ def _back_and_update_tiles(d, d_at, d_tile, w, w_at, w_unit, x, x_at, x_tile, ou
     values = vload(x, x_at, x_tile, width)
     total = vsplat(out.dtype.type(0), width)
     for o in range(n_units):
-        delta = vsplat(d[d_at + o // lanes * d_tile + o % lanes], width)
+        delta = vbroadcast(d, d_at + o // lanes * d_tile + o % lanes, width)
         row = vload(w, w_at + o * w_unit, lanes, width)
         total = vfma(delta, row, total)
         vstore(w, w_at + o * w_unit, lanes, vfma(delta, values, row))

@@ -419,6 +419,18 @@ def fetch(typingctx, a, i):
 
 
 @intrinsic
+def vbroadcast(typingctx, a, i, width):
+    """``a[i]`` in every lane, for i >= 0."""
+    signature = _group(a.dtype, width)(a, types.intp, width)
+
+    def generate(context, builder, signature, arguments):
+        pointer = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], 1)
+        return _splat(context, builder, signature.return_type, builder.load(pointer))
+
+    return signature, generate
+
+
+@intrinsic
 def put(typingctx, a, i, number):
     """``a[i] = number`` of integers, for i >= 0."""
 
@@ -549,6 +561,9 @@ if config.DISABLE_JIT:
 
     def fetch(a, i):
         return int(a[i])
+
+    def vbroadcast(a, i, width):
+        return vsplat(a[i], width)
 
     def put(a, i, number):
         a[i] = number
