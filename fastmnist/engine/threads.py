@@ -66,7 +66,7 @@ def run_workers(kernel: Any, n_workers: int, *arguments: Any) -> None:
         kernel(0, 1, *arguments)
         return
     try:
-        kernel.compile(tuple(numba.typeof(a) for a in (0, n_workers, *arguments)))
+        _compile(kernel, n_workers, *arguments)
         if _pool is None or _pool._max_workers < n_workers:
             _pool = ThreadPoolExecutor(n_workers, thread_name_prefix="fastmnist")
         start = _Start()
@@ -82,6 +82,25 @@ def run_workers(kernel: Any, n_workers: int, *arguments: Any) -> None:
             worker.result()
     finally:
         _busy.release()
+
+
+# Kernels and kinds of arguments they have been compiled for.
+_compiled: set[tuple[Any, ...]] = set()
+
+
+def _compile(kernel: Any, *arguments: Any) -> None:
+    """Compile a kernel if these arguments may need it: having Numba find out takes 0.3 ms."""
+    kinds = kernel, *map(_kind, arguments)
+    if kinds not in _compiled:
+        kernel.compile(tuple(numba.typeof(a) for a in (0, *arguments)))
+        _compiled.add(kinds)
+
+
+def _kind(argument: Any) -> Any:
+    """Return what decides the Numba type of an argument."""
+    if isinstance(argument, np.ndarray):
+        return argument.dtype, argument.ndim, argument.flags.c_contiguous, argument.flags.writeable
+    return tuple(map(_kind, argument)) if isinstance(argument, tuple) else type(argument)
 
 
 class _Start:
