@@ -1,6 +1,7 @@
 """The engine's general training step against a plain NumPy one: penalties, clipping, decay, weights, dropout."""
 
 import itertools
+import pickle
 import threading
 
 import numba
@@ -152,6 +153,20 @@ def test_training_agrees_with_numpy(dtype, rule, penalized):
         for a, b in zip(got, wanted, strict=True):
             if b is not None:
                 np.testing.assert_allclose(b, a, **close)
+
+
+def test_copies_hold_no_blocks():
+    layers = [spec.Layer(5, "softmax")]
+    images, labels = make_data(np.float64)
+    network = FlatNetwork(INPUTS, layers, np.dtype(np.float64))
+    size = len(pickle.dumps(network))
+    network.train(
+        fm.pack(images), truth_of(labels, N, 5, np.dtype(np.float64)), order=np.arange(N)[::-1].copy(),
+        batch_size=BATCH, rates=np.full(-(-N // BATCH), 0.1), optimizer=spec.Optimizer(), loss="cross_entropy",
+    )  # fmt: skip
+    again = pickle.loads(pickle.dumps(network))
+    assert len(pickle.dumps(again)) == size
+    assert (again.params == network.params).all()
 
 
 @pytest.mark.parametrize("rule", [{"clip_norm": 0.1, "name": "adam", "decay_1": 0.9, "decay_2": 0.9}, {}], ids=str)

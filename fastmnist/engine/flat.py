@@ -97,6 +97,10 @@ class FlatNetwork:
         self._slots = {1: np.empty(0, dtype), 2: np.empty(0, dtype)}
         self._shuffled: sparse.Blocks | None = None  # the last ones, for their memory
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave memory that is only kept for use again out of copies and pickles."""
+        return self.__dict__ | {"_shuffled": None}
+
     def _need(self, updates: Updates, slots: Sequence[int]) -> None:
         """Make the gradient and state vectors that the updates need, where there are none yet."""
         if (not updates.direct or updates.repeats > 1) and not self._grads.size:
