@@ -70,7 +70,7 @@ def _divide(n, times, batches, paces, parts):
         parts[w] = barrier.owned(n, w, n_workers, paces)
 
 
-def divided(n, times, batches=10):
+def divided(n, times, batches=40):
     parts = np.empty((len(times), 2), np.int64)
     _divide(n, np.array(times, float), batches, barrier.paces_for(len(times)), parts)
     return parts.tolist()
@@ -83,6 +83,8 @@ def test_work_is_divided_by_the_time_it_takes():
     assert divided(25, [1.0, 1.05]) == [[0, 13], [13, 25]]
     assert divided(100, [2.0, 1.0, 1.0]) == [[0, 20], [20, 60], [60, 100]]
     assert divided(25, [0.0, 0.0]) == [[0, 13], [13, 25]]
+    # an interruption, even of the first batch
+    assert divided(25, [1.0, 10.0], batches=1) == [[0, 16], [16, 25]]
 
 
 @given(st.integers(0, 60), st.lists(st.integers(0, 10**9), min_size=1, max_size=6))

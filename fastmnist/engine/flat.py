@@ -95,7 +95,7 @@ class FlatNetwork:
         self.params = _zeros(self.layout.n_parameters, dtype)
         self._grads = np.empty(0, dtype)
         self._slots = {1: np.empty(0, dtype), 2: np.empty(0, dtype)}
-        self._shuffled: sparse.Blocks | None = None  # the last ones, for their memory
+        self._shuffled: sparse.Blocks | None = None  # the last ones, whose memory the next ones take
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave memory that is only kept for use again out of copies and pickles."""

@@ -140,7 +140,7 @@ class Packed:
     ) -> sparse.Blocks:
         """Blocks of `capacity` samples by quad of inputs; those of the packed order are kept for the next epoch.
 
-        Those of another order may take the memory of `used` ones: new memory took a fifth of the time.
+        Those of another order take the memory of `used` ones, if it will do: a fifth of the time went into new memory.
         """
         if order is not None:
             return self._make_blocks(dtype, capacity, workers, order, used)

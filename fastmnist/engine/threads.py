@@ -97,7 +97,7 @@ def _compile(kernel: Any, *arguments: Any) -> None:
 
 
 def _kind(argument: Any) -> Any:
-    """Return what decides the Numba type of an argument."""
+    """Return what decides the Numba type of an argument, of those that kernels get."""
     if isinstance(argument, np.ndarray):
         return argument.dtype, argument.ndim, argument.flags.c_contiguous, argument.flags.writeable
     return tuple(map(_kind, argument)) if isinstance(argument, tuple) else type(argument)

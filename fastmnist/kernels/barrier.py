@@ -6,7 +6,7 @@ a short spin, so that more workers than cores make progress too.
 
 Cores are seldom equally fast: some have fewer resources by design, others lend them to somebody else's program. So
 workers take whole blocks from a queue; and of each batch a worker owns what it does in the same time, judged by the
-batches before. Who does what changes no result.
+batches before in the same call. Who does what changes no result.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _X86 = platform.machine() in ("x86_64", "AMD64")
 
 # A row of `paces` holds the time that the worker's last part took, and its own copies of all speeds and cuts.
 TIME, _SPEEDS = 0, 8
-# Weight of the last batch in a worker's speed; an interruption must not count for more.
+# Weight of the last batch in a worker's speed, at first that of all: an interruption must not count for more.
 _NEWEST = 1 / 8
 # Work is divided anew if that saves so much: the weights of a tile move to another core.
 _WORTHWHILE = 0.03
@@ -161,16 +161,19 @@ def divide(n, w, n_workers, paces):
     For all workers, between two meetings: no times are written then, so that all come to the same result.
     """
     cuts = _SPEEDS + n_workers
+    time = 0.0
+    for k in range(n_workers):
+        if paces[k, TIME] <= 0 or _cut(n, w, n_workers, k + 1, paces) == _cut(n, w, n_workers, k, paces):
+            return
+        time += paces[k, TIME]
     total = 0.0
     slowest = 0.0
     for k in range(n_workers):
         size = _cut(n, w, n_workers, k + 1, paces) - _cut(n, w, n_workers, k, paces)
-        if size == 0 or paces[k, TIME] <= 0:
-            return
-        speed = size / paces[k, TIME]
-        before = paces[w, _SPEEDS + k]
-        if before > 0:
-            speed = before + (speed - before) * _NEWEST
+        speed = paces[w, _SPEEDS + k]
+        if speed == 0:
+            speed = n / time
+        speed += (size / paces[k, TIME] - speed) * _NEWEST
         paces[w, _SPEEDS + k] = speed
         total += speed
         slowest = max(slowest, size / speed)

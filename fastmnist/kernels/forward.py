@@ -14,7 +14,7 @@ from fastmnist.kernels.barrier import take
 from fastmnist.kernels.dense import dots, product
 from fastmnist.kernels.pointwise import activate, finish_outputs, score_outputs
 from fastmnist.kernels.simd import W1, lanes_of, vload, vsplat, vstore
-from fastmnist.kernels.sparse import panel_part, sparse_forward
+from fastmnist.kernels.sparse import panel_part, rows_of, sparse_forward
 from fastmnist.spec import (
     ACTIVATION,
     BIASES,
@@ -46,12 +46,6 @@ class Dropout(NamedTuple):
     # (layers, 3) float64: the factor on kept values, 0 without dropout; that on values before the activation's gradient
     # is taken; that on kept gradients, 0 without dropout
     scales: np.ndarray
-
-
-@inlined
-def rows_of(b, blocks):
-    """Rows of block b."""
-    return min(blocks.capacity, blocks.n_rows - b * blocks.capacity)
 
 
 @inlined

@@ -18,13 +18,12 @@ from fastmnist.kernels.forward import (
     first_layer_forward,
     mask_start,
     row_weight,
-    rows_of,
     score_row,
     upper_layers_forward,
 )
 from fastmnist.kernels.pointwise import activate, add_penalty, optimizer_step, output_deltas, through_activation
 from fastmnist.kernels.simd import W1, W2, W3, W4, W5, group_size, lanes_of, vfma, vload, vsplat, vstore
-from fastmnist.kernels.sparse import panel_part, share, sparse_update
+from fastmnist.kernels.sparse import panel_end, panel_part, rows_of, share, sparse_update
 from fastmnist.spec import (
     ACTIVATION,
     ADAM,
@@ -321,8 +320,7 @@ def _gradients(w, n_workers, paces, b, repeat, blocks, layers, weights, dropout,
     t = t0
     while t < t1:
         # a panel at a time, whose deltas stay in the first cache meanwhile
-        n, _, _ = panel_part(t, t1, layers[0, OUT_TILES], layers[0, ROWS], ONE)
-        end = t + n
+        end = panel_end(t, t1, layers[0, OUT_TILES])
         if n_layers > 1:
             if repeat == 0:
                 _clear(deltas, ZERO, lanes, step, ZERO, n_rows, t, end)
@@ -477,6 +475,12 @@ def _work_on_rows(
         deltas_through(b, k - 1, blocks, layers, dropout, values, deltas, r0, r1, ZERO, tiles)
 
 
+@inlined
+def _now(n_workers):
+    """`cycles`, where there is work to divide; never where the kernels run as plain Python."""
+    return cycles() if n_workers > 1 else ZERO
+
+
 @entry
 def train_batches(
     w, n_workers, barrier, paces, blocks, layers, weights, dropout, truth, updates, values, deltas, scores, totals
@@ -494,7 +498,7 @@ def train_batches(
     for b in range(n_blocks + 1):
         for repeat in range(repeats if b > 0 else 1):
             fresh = b == 0 or repeat == repeats - 1
-            started = cycles() if n_workers > 1 else 0
+            started = _now(n_workers)
             if b > 0:
                 _gradients(
                     w, n_workers, paces, b - 1, repeat, blocks, layers, weights, dropout, updates, values, deltas
@@ -502,25 +506,25 @@ def train_batches(
                 if not updates.direct:
                     _penalize(w, n_workers, paces, layers, weights, updates.penalties)
                     if updates.clip_norm > 0 or updates.global_clip_norm > 0:
+                        stopped = _now(n_workers)
                         meetings = meet(barrier, meetings, n_workers)
                         if w == 0:
                             _clip_norms(layers, weights, updates)
                         meetings = meet(barrier, meetings, n_workers)
+                        started += _now(n_workers) - stopped
                     _optimize(w, n_workers, paces, b - 1, layers, weights, updates)
             if fresh and b == n_blocks:
                 break
             if fresh:
                 t, t1 = owned(n_tiles, w, n_workers, paces)
                 while t < t1:
-                    n, _, _ = panel_part(t, t1, n_tiles, layers[0, ROWS], ONE)
-                    first_layer_forward(b, blocks, layers, params, values, ZERO, t, t + n)
-                    activate_first(b, blocks, layers, dropout, values, ZERO, rows_of(b, blocks), t, t + n)
-                    t += n
-            if n_workers > 1:  # never where the kernels run as plain Python
-                paces[w, TIME] = cycles() - started
+                    end = panel_end(t, t1, n_tiles)
+                    first_layer_forward(b, blocks, layers, params, values, ZERO, t, end)
+                    activate_first(b, blocks, layers, dropout, values, ZERO, rows_of(b, blocks), t, end)
+                    t = end
+            paces[w, TIME] = _now(n_workers) - started
             meetings = meet(barrier, meetings, n_workers)
-            if n_workers > 1:
-                divide(n_tiles, w, n_workers, paces)
+            divide(n_tiles, w, n_workers, paces)
             _work_on_rows(
                 w, n_workers, paces, b if fresh else b - 1, fresh, blocks, layers, params, dropout, truth, updates,
                 values, deltas, scores,

@@ -74,8 +74,8 @@ class Blocks(NamedTuple):
 
     capacity: int  # rows of a block; the last one may have fewer
     n_rows: int  # rows of all blocks
-    rows: np.ndarray  # (halves,) row within the block
-    values: np.ndarray  # (2 * halves,) bytes that stand for table[byte], or floats
+    rows: np.ndarray  # (halves,) or longer: row within the block
+    values: np.ndarray  # (2 * halves,) or longer: bytes that stand for table[byte], or floats
     table: np.ndarray  # (256,) float
     start: np.ndarray  # (blocks,) int64: halves of the blocks before
     n_active: np.ndarray  # (blocks, 2) int64: lists with entries, those of halves and all
@@ -88,6 +88,19 @@ class Blocks(NamedTuple):
 def share(n, w, n_workers):
     """Part [begin, end) of n things that worker w of n_workers owns."""
     return n * w // n_workers, n * (w + 1) // n_workers
+
+
+@inlined
+def rows_of(b, blocks):
+    """Rows of block b."""
+    return min(blocks.capacity, blocks.n_rows - b * blocks.capacity)
+
+
+@inlined
+def panel_end(t, t1, n_tiles):
+    """Where the tiles from t on end that lie in one panel and before t1."""
+    first, width = _panel_of(t, n_tiles)
+    return min(first + width, t1)
 
 
 @inlined
@@ -246,7 +259,7 @@ def _gather_masks(b, w, blocks, masks, starts, values, order, columns, places):
     """
     n_words = columns.shape[2] // WORD_BITS
     begin = b * blocks.capacity
-    n_rows = min(blocks.capacity, blocks.n_rows - begin)
+    n_rows = rows_of(b, blocks)
     n_groups = -(-n_rows // WORD_BITS)
     for r in range(n_rows, n_groups * WORD_BITS):
         for word in range(n_words):
@@ -304,28 +317,28 @@ def _count_lists(w, n_groups, columns, cursors):
 
 
 @inlined
-def _append(rows, row, w, i, first, values_at, values, places, cursors, blocks, width):
-    """Append a group's `rows`, the first of which is number `row`, to list i.
+def _append(bits, row, w, i, base, values_at, values, places, cursors, blocks, width):
+    """Append the rows of a group, bit 0 of `bits` being row number `row`, to list i.
 
     The next value of each is at `places`; as many as `width` is long go from `values_at` on.
     """
-    e = first + cursors[w, i]
+    e = base + cursors[w, i]
     place = w * blocks.capacity
-    while rows:
-        r = row + trailing_zeros(rows)
-        rows = _without_lowest(rows)
+    while bits:
+        r = row + trailing_zeros(bits)
+        bits = _without_lowest(bits)
         at = fetch(places, place + r)
         put(places, place + r, at + len(width))
         put(blocks.rows, e, r)
         vcopy(values, at, blocks.values, values_at + len(width) * e, width)
         e += 1
-    cursors[w, i] = e - first
+    cursors[w, i] = e - base
 
 
 @kernel
 def _transpose_block(b, w, masks, starts, values, order, columns, places, cursors, slots, blocks):
     """Sort the entries of one block by list."""
-    n_rows = min(blocks.capacity, blocks.n_rows - b * blocks.capacity)
+    n_rows = rows_of(b, blocks)
     n_groups = -(-n_rows // WORD_BITS)
     _gather_masks(b, w, blocks, masks, starts, values, order, columns, places)
     _count_lists(w, n_groups, columns, cursors)
