@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastmnist import spec
 from fastmnist.engine.draws import Draws
 from fastmnist.engine.packing import PER_SAMPLE_BLOCK, Floats, Packed
-from fastmnist.engine.threads import count_threads, queue, run_workers
+from fastmnist.engine.threads import count_threads, counter, run_workers
 from fastmnist.kernels import sgd, sparse
 from fastmnist.kernels.barrier import paces_for
 from fastmnist.kernels.forward import Dropout, Truth, infer
@@ -266,7 +266,7 @@ class FlatNetwork:
                 draws, dropout_gradient, first_row + row_0, row_1 - row_0, capacity, per_sample, threads
             )
             some = _some_rows(truth, rows)
-            barrier = np.zeros(1, np.int64)
+            barrier = counter()
             if per_sample:
                 products = gram[first:last] if gram is not None else packed.gram(self.dtype, blocks, threads, False)
                 run_workers(
@@ -380,7 +380,7 @@ class FlatNetwork:
                 blocks = _some_blocks(fixed, first, last, row_1 - row_0)
             workers = min(threads, last - first) if per_block * (last - first) > _PARALLEL_FROM else 1
             run_workers(
-                infer, workers, queue(), blocks, self.table, self.params,
+                infer, workers, counter(), blocks, self.table, self.params,
                 self._no_dropout(), _some_rows(truth, rows),
                 _scratch(workers * capacity * self.layout.n_values, self.dtype),
                 outputs[row_0:row_1], scores[row_0:row_1],

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmnist.engine.threads import count_threads, queue, run_workers, worth
+from fastmnist.engine.threads import count_threads, counter, run_workers, worth
 from fastmnist.kernels import sparse
 
 Floats = NDArray[np.floating[Any]]
@@ -172,7 +172,7 @@ class Packed:
         def make() -> Floats:
             products = np.empty((len(blocks.start), blocks.capacity, blocks.capacity), dtype)
             places = np.empty((workers, sparse.count_lists(self.shape[1]), 2), np.int64)
-            run_workers(sparse.gram_products, workers, queue(), blocks, places, products)
+            run_workers(sparse.gram_products, workers, counter(), blocks, places, products)
             return products
 
         return self._once(("gram", dtype, blocks.capacity), make) if keep else make()
@@ -209,7 +209,7 @@ class Packed:
         places = np.empty(workers * capacity, np.int64)
         cursors = np.empty((workers, n_lists), np.int32)
         slots = np.empty((workers, 2 * capacity + 2), np.int32)
-        run_workers(sparse.transpose, workers, queue(), *entries, order, columns, places, cursors, slots, blocks)
+        run_workers(sparse.transpose, workers, counter(), *entries, order, columns, places, cursors, slots, blocks)
         return blocks
 
 

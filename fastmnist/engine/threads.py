@@ -49,8 +49,8 @@ def worth(threads: int, operations: int) -> int:
     return max(1, min(threads, operations // 20_000))
 
 
-def queue() -> NDArray[np.int64]:
-    """Make the queue that workers of one call take blocks from."""
+def counter() -> NDArray[np.int64]:
+    """Make a counter for the workers of one call: of their meetings, or of the blocks they take from a queue."""
     return np.zeros(1, np.int64)
 
 

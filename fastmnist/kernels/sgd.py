@@ -310,14 +310,13 @@ def _gradients(w, n_workers, paces, b, repeat, blocks, layers, weights, dropout,
     lanes = lanes_of(values)
     params = weights.params
     n_layers = layers.shape[0]
-    t0, t1 = owned(layers[0, OUT_TILES], w, n_workers, paces)
+    t, t1 = owned(layers[0, OUT_TILES], w, n_workers, paces)
     step = blocks.capacity * lanes
     target = params if updates.direct else weights.grads
     collapsed = updates.repeats > 1 and n_layers <= 2
     last_repeat = collapsed or repeat == updates.repeats - 1
     n_rows = rows_of(b, blocks)
     factor = float(updates.repeats) if collapsed else 1.0
-    t = t0
     while t < t1:
         # a panel at a time, whose deltas stay in the first cache meanwhile
         end = panel_end(t, t1, layers[0, OUT_TILES])

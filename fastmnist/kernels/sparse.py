@@ -252,15 +252,13 @@ def _order_lists(b, w, n_rows, cursors, slots, blocks):
 
 
 @kernel
-def _gather_masks(b, w, blocks, masks, starts, values, order, columns, places):
+def _gather_masks(b, w, n_rows, n_groups, blocks, masks, starts, values, order, columns, places):
     """Masks of a block's rows, column by column: bit r of columns[w, g, h] for half h of row 64 g + r.
 
     places[w * capacity + r] is where the values of row r begin.
     """
     n_words = columns.shape[2] // WORD_BITS
     begin = b * blocks.capacity
-    n_rows = rows_of(b, blocks)
-    n_groups = -(-n_rows // WORD_BITS)
     for r in range(n_rows, n_groups * WORD_BITS):
         for word in range(n_words):
             columns[w, r // WORD_BITS, word * WORD_BITS + r % WORD_BITS] = 0
@@ -340,7 +338,7 @@ def _transpose_block(b, w, masks, starts, values, order, columns, places, cursor
     """Sort the entries of one block by list."""
     n_rows = rows_of(b, blocks)
     n_groups = -(-n_rows // WORD_BITS)
-    _gather_masks(b, w, blocks, masks, starts, values, order, columns, places)
+    _gather_masks(b, w, n_rows, n_groups, blocks, masks, starts, values, order, columns, places)
     _count_lists(w, n_groups, columns, cursors)
     _order_lists(b, w, n_rows, cursors, slots, blocks)
     base = blocks.start[b]
