@@ -21,6 +21,7 @@ import llvmlite.binding
 import numba
 import numpy as np
 from numba.core import config, event
+from numba.core.caching import FunctionCache
 
 # Without Numba's runtime: kernels allocate nothing, and counting references to the arrays they hand on took longer than
 # a sample's upper layers (0.15 us of atomic operations a call).
@@ -87,10 +88,19 @@ def entry(function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
+class _Cache(FunctionCache):
+    """Machine code on disk. To load it, Numba would import all that it compiles with: 0.35 s and 50 MB."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Load what is on disk for a signature; should it not be there, the compiler gets itself ready."""
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
+
+
 def _enable_cache(dispatcher: Any) -> None:
     """Cache on disk under our own stamp, or not at all where Numba has no such stamp or no folder to write to."""
     try:
-        dispatcher.enable_caching()
+        dispatcher._cache = _Cache(dispatcher.py_func)
     except RuntimeError:  # "no locator available": a read-only installation without a home folder
         return
     index: Any = getattr(dispatcher._cache, "_cache_file", None)
