@@ -18,6 +18,7 @@ from fastmnist import engine, reference
 # Largest difference allowed, as a share of the largest number in an array. Updates add up over a run.
 TOLERANCE = {"float64": 1e-9, "float32": 3e-4}
 SAMPLES = 1_000
+BLOCK = 40  # samples
 
 
 class Prepared(NamedTuple):
@@ -94,20 +95,24 @@ def _fingerprint(dtype: str, density: float) -> Prepared:
 
 def _blocks(dtype: str, density: float) -> Prepared:
     packed, order = engine.pack(_pixels(density)), np.arange(SAMPLES)[::-1].copy()
-    run = partial(packed.blocks, np.dtype(dtype), 40, 1, order)
-    return Prepared(run, lambda: [packed.gram(np.dtype(dtype), run(), 1, False)], lambda: [_inner(density, order)])
+    run = partial(packed.blocks, np.dtype(dtype), BLOCK, 1, order)
+    return Prepared(
+        run, lambda: [packed.gram(np.dtype(dtype), run(), 1, False)[..., :BLOCK]], lambda: [_inner(density, order)]
+    )
 
 
 def _gram(dtype: str, density: float) -> Prepared:
     packed, order = engine.pack(_pixels(density)), np.arange(SAMPLES)
-    blocks = packed.blocks(np.dtype(dtype), 40, 1, order)
+    blocks = packed.blocks(np.dtype(dtype), BLOCK, 1, order)
     run = partial(packed.gram, np.dtype(dtype), blocks, 1, False)
-    return Prepared(run, lambda: [run()], lambda: [_inner(density, order)])
+    return Prepared(run, lambda: [run()[..., :BLOCK]], lambda: [_inner(density, order)])
 
 
 def _inner(density: float, order: Any) -> Any:
-    rows = (_pixels(density) / 255)[order].reshape(-1, 40, 784)
-    return np.tril(rows @ rows.transpose(0, 2, 1), -1)
+    """Products of the rows of each block with those of the block before, and with its own."""
+    rows = (_pixels(density) / 255)[order].reshape(-1, BLOCK, 784)
+    before = np.concatenate([np.zeros_like(rows[:1]), rows[:-1]])
+    return np.stack([rows @ others.transpose(0, 2, 1) for others in (before, rows)], axis=2)
 
 
 def _legacy_draws(dtype: str, density: float) -> Prepared:

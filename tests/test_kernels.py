@@ -7,6 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numba
@@ -19,6 +20,7 @@ import fastmnist
 import fastmnist as fm
 from fastmnist import _jit, reference, spec
 from fastmnist.engine import FlatNetwork, Packed, flat
+from fastmnist.engine.packing import PER_SAMPLE_BLOCK
 from fastmnist.kernels import barrier, dense, pointwise, sgd, simd, sparse
 
 DTYPES = [np.float32, np.float64]
@@ -53,6 +55,35 @@ def sparse_matrix(rows, columns, density, dtype, seed=0):
 
 
 # Division of work
+
+
+@numba.njit(nogil=True)
+def _work_on_steps(w, n_workers, n_steps, n_jobs, counts, done):
+    barrier.gather(w, n_workers, counts)
+    step = np.int64(0)
+    while step < n_steps:
+        job = barrier.next_job(step, n_jobs, counts)
+        while job >= 0:
+            if step > 0 and done[step - 1].sum() < n_jobs:  # the step before is not over
+                done[step, job] = 100
+            done[step, job] += 1
+            barrier.job_done(counts)
+            job = barrier.next_job(step, n_jobs, counts)
+        step = barrier.next_step(w, step, n_jobs, counts)
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="plain Python runs one worker")
+@pytest.mark.parametrize(("n_workers", "n_jobs"), [(1, 3), (2, 1), (3, 2), (4, 7)])
+def test_every_job_of_a_step_is_done_once_before_the_next_begins(n_workers, n_jobs):
+    counts, done = barrier.schedule(), np.zeros((3_000, n_jobs), np.int64)
+    arguments = [(w, n_workers, len(done), n_jobs, counts, done) for w in range(n_workers)]
+    late = [threading.Timer(0.01 * w, _work_on_steps, arguments[w]) for w in range(1, n_workers)]
+    for thread in late:
+        thread.start()
+    _work_on_steps(*arguments[0])
+    for thread in late:
+        thread.join()
+    assert (done == 1).all()
 
 
 @jit
@@ -326,11 +357,13 @@ def test_first_layer_products(dtype, inputs, units, rows, density):
 def test_gram_products(density):
     x = sparse_matrix(101, 50, density, np.float64)
     packed = fm.pack(x)
-    blocks = packed.blocks(x.dtype, 40, 1)
+    blocks = packed.blocks(x.dtype, PER_SAMPLE_BLOCK, 1)
     gram = packed.gram(x.dtype, blocks, 1, False)
-    for b in range(3):
-        rows = x[40 * b : 40 * b + 40]
-        np.testing.assert_allclose(gram[b, : len(rows), : len(rows)], np.tril(rows @ rows.T, -1), atol=1e-13)
+    n = PER_SAMPLE_BLOCK
+    for b in range(len(gram)):
+        rows, before = x[n * b : n * (b + 1)], x[n * max(b - 1, 0) : n * b]
+        np.testing.assert_allclose(gram[b, : len(rows), 0, : len(before)], rows @ before.T, atol=1e-13)
+        np.testing.assert_allclose(gram[b, : len(rows), 1, : len(rows)], rows @ rows.T, atol=1e-13)
 
 
 def test_one_changed_bit_changes_the_fingerprint():

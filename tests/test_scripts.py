@@ -1,6 +1,7 @@
 """sgd_epoch, evaluate and predict against the reference, over shapes, dtypes, densities, streams and thread counts."""
 
 import itertools
+from unittest import mock
 
 import numba
 import numpy as np
@@ -12,6 +13,7 @@ import fastmnist as fm
 from fastmnist import reference
 from fastmnist.engine import flat, packing
 from fastmnist.engine import threads as engine_threads
+from fastmnist.engine.packing import PER_SAMPLE_BLOCK
 
 SIZES = st.sampled_from([1, 2, 7, 8, 9, 15, 16, 17, 31, 33])  # around one and two tiles of both float types
 TOLERANCE = {"float64": 1e-10, "float32": 3e-4}
@@ -49,7 +51,7 @@ def trainings(draw):
     dtype = draw(st.sampled_from(["float64", "float32"]))
     depth = draw(st.integers(1, 4))
     sizes = [draw(SIZES) for _ in range(depth + 1)]
-    n = draw(st.sampled_from([1, 2, 5, 39, 40, 41, 83]))
+    n = draw(st.sampled_from([1, 2, 5, PER_SAMPLE_BLOCK - 1, PER_SAMPLE_BLOCK, PER_SAMPLE_BLOCK + 1, 101]))
     output, loss = draw(
         st.sampled_from(
             [
@@ -86,8 +88,13 @@ def trainings(draw):
 
 
 @settings(max_examples=150)
-@given(trainings(), st.integers(1, 3))
-def test_an_epoch_gives_what_the_reference_gives(case, threads):
+@given(trainings(), st.integers(1, 3), st.sampled_from([3, 16, PER_SAMPLE_BLOCK]), st.integers(1, 3))
+def test_an_epoch_gives_what_the_reference_gives(case, threads, block, run):
+    with mock.patch.multiple(flat, PER_SAMPLE_BLOCK=block, _RUN_BLOCKS=run, _PARALLEL_FROM=0):
+        check_epoch(case, threads)
+
+
+def check_epoch(case, threads):
     dtype, sizes = case["dtype"], case["sizes"]
     images, labels = make_data(case["n"], sizes[0], sizes[-1], case["density"], dtype)
     weights, biases = make_weights(sizes, dtype, case["biases"])
@@ -154,10 +161,27 @@ def test_threads_really_split_the_work(monkeypatch):
     monkeypatch.setattr(flat, "_TILES_PER_WORKER", 1)
     for threads in (1, 3):
         for batch_size in (1, 10):
-            weights, biases = make_weights((50, 40, 10), "float64", True)
+            weights, biases = make_weights((50, 100, 10), "float64", True)
             fm.sgd_epoch(images, labels, weights, biases, learning_rate=0.01, batch_size=batch_size, threads=threads)
             results.append([a.tobytes() for a in (*weights, *biases)])
     assert results[:2] == results[2:]
+
+
+def test_where_calls_end_changes_no_bit_of_per_sample_sgd(monkeypatch):
+    """The updates that a block's products have not seen are followed within runs, and none outlives its run."""
+    images, labels = make_data(500, 50, 10, 0.3, "float64")
+    monkeypatch.setattr(flat, "PER_SAMPLE_BLOCK", 8)
+    monkeypatch.setattr(flat, "_RUN_BLOCKS", 5)
+    results, calls = [], []
+    original = flat.run_workers
+    monkeypatch.setattr(flat, "run_workers", lambda *arguments: calls.append(1) or original(*arguments))
+    for seconds in (0.1, 1e-9):
+        monkeypatch.setattr(flat, "_SLICE", seconds)
+        weights, biases = make_weights((50, 33, 10), "float64", True)
+        fm.sgd_epoch(images, labels, weights, biases, learning_rate=0.01)
+        results.append([a.tobytes() for a in (*weights, *biases)])
+    assert len(calls) == 1 + 13
+    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize("garbage", [0x00, 0xFF, 0x7F])
@@ -178,9 +202,8 @@ def test_what_scratch_memory_held_before_does_not_matter(monkeypatch, garbage, b
     def dirty_scratch(n, dtype):
         return np.full(n * dtype.itemsize, garbage, np.uint8).view(dtype)
 
-    zeros = flat._zeros
-    monkeypatch.setattr(flat, "_zeros", lambda n, dtype: np.zeros_like(zeros(n, dtype)))
-    monkeypatch.setattr(flat, "_scratch", dirty_scratch)
+    monkeypatch.setattr(flat, "scratch", dirty_scratch)
+    monkeypatch.setattr(packing, "scratch", dirty_scratch)
     fm.sgd_epoch(images, labels, dirty, **arguments)
     assert [a.tobytes() for a in clean] == [a.tobytes() for a in dirty]
 
@@ -513,7 +536,8 @@ def test_an_interrupted_epoch_keeps_what_was_trained(monkeypatch):
     images, labels = make_data(90, 30, 4, 0.3, "float64")
     weights, _ = make_weights((30, 11, 4), "float64", False)
     first_half = copies(weights)
-    fm.sgd_epoch(images[:40], labels[:40], first_half, learning_rate=0.01)
+    monkeypatch.setattr(flat, "_RUN_BLOCKS", 1)
+    fm.sgd_epoch(images[:PER_SAMPLE_BLOCK], labels[:PER_SAMPLE_BLOCK], first_half, learning_rate=0.01)
     monkeypatch.setattr(flat, "_SLICE", 1e-9)
     calls = []
     original = flat.run_workers

@@ -14,10 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmnist import spec
 from fastmnist.engine.draws import Draws
-from fastmnist.engine.packing import PER_SAMPLE_BLOCK, Floats, Packed
+from fastmnist.engine.memory import Floats, scratch, zeros
+from fastmnist.engine.packing import PER_SAMPLE_BLOCK, Packed
 from fastmnist.engine.threads import count_threads, counter, run_workers
 from fastmnist.kernels import sgd, sparse
-from fastmnist.kernels.barrier import paces_for
+from fastmnist.kernels.barrier import paces_for, schedule
 from fastmnist.kernels.forward import Dropout, Truth, infer
 from fastmnist.kernels.sgd import Updates
 
@@ -29,26 +30,15 @@ _SLICE = 0.1
 _DENSE_INPUTS = 1 << 24
 # Multiply-adds a second to size the first slice by; row B on one thread does 25e9, row E on two 75e9.
 _FIRST_GUESS = 10e9
+# Multiply-adds, and blocks, of per-sample SGD after which no update may be left over: the next call may begin there,
+# whenever it does, with the same result. Row B's run takes 2 ms.
+_RUN, _RUN_BLOCKS = 50_000_000, 64
 # Multiply-adds of a block below which a second thread costs more than it saves.
 _PARALLEL_FROM = 20_000
-# Tiles of a layer that make a worker worth its barriers. On a 2-core machine two workers took as long as one for 5 and
-# 13 tiles when nothing else ran (rows B and D), and up to twice as long beside a BLAS whose threads spin; 25 tiles
+# Tiles of a layer that make a worker of a mini-batch worth its barriers. On a 2-core machine two workers took as long
+# as one for 13 tiles when nothing else ran (row D), and up to twice as long beside a BLAS whose threads spin; 25 tiles
 # (row E) took 0.57 of the time.
 _TILES_PER_WORKER = 8
-
-
-def _scratch(n: int, dtype: np.dtype[Any]) -> Floats:
-    """Memory on a tile boundary, whatever it holds."""
-    octets = np.empty(n * dtype.itemsize + spec.TILE_BYTES, np.uint8)
-    shift = -octets.__array_interface__["data"][0] % spec.TILE_BYTES
-    return octets[shift : shift + n * dtype.itemsize].view(dtype)
-
-
-def _zeros(n: int, dtype: np.dtype[Any]) -> Floats:
-    """Zeros on a tile boundary."""
-    zeros = _scratch(n, dtype)
-    zeros[:] = 0
-    return zeros
 
 
 class Totals(NamedTuple):
@@ -92,7 +82,7 @@ class FlatNetwork:
         if layers[-1].dropout:
             raise ValueError(f"dropout is {layers[-1].dropout} on the last layer; outputs are never dropped.")
         self.table = np.array(self.layout.table(codes), np.int64)
-        self.params = _zeros(self.layout.n_parameters, dtype)
+        self.params = zeros(self.layout.n_parameters, dtype)
         self._grads = np.empty(0, dtype)
         self._slots = {1: np.empty(0, dtype), 2: np.empty(0, dtype)}
         self._shuffled: sparse.Blocks | None = None  # the last ones, whose memory the next ones take
@@ -104,13 +94,13 @@ class FlatNetwork:
     def _need(self, updates: Updates, slots: Sequence[int]) -> None:
         """Make the gradient and state vectors that the updates need, where there are none yet."""
         if (not updates.direct or updates.repeats > 1) and not self._grads.size:
-            self._grads = _zeros(self.layout.n_parameters, self.dtype)
+            self._grads = zeros(self.layout.n_parameters, self.dtype)
         for slot in slots:
             self._slot(slot)
 
     def _slot(self, slot: int) -> Floats:
         if not self._slots[slot].size:
-            self._slots[slot] = _zeros(self.layout.n_parameters, self.dtype)
+            self._slots[slot] = zeros(self.layout.n_parameters, self.dtype)
         return self._slots[slot]
 
     def _views(self, flat: Floats) -> Iterator[tuple[list[tuple[slice, Floats]], Floats | None]]:
@@ -239,20 +229,24 @@ class FlatNetwork:
         capacity = PER_SAMPLE_BLOCK if per_sample else batch_size
         self._need(updates, spec.SLOTS[optimizer.name])
         layout = self.layout
-        values = _scratch(layout.n_values * capacity, self.dtype)
-        deltas = _scratch(layout.n_values * capacity, self.dtype)
+        shape = (2, layout.n_values * capacity) if per_sample else (layout.n_values * capacity,)
+        values = scratch(math.prod(shape), self.dtype).reshape(shape)
+        deltas = scratch(math.prod(shape), self.dtype).reshape(shape)
         scores = np.empty((capacity, 4))
         totals = np.zeros(5)
         work = self._multiply_adds(packed) * capacity
         threads = count_threads(threads)
         workers = threads if work > _PARALLEL_FROM else 1
-        tiles = self.table[:1] if per_sample else self.table  # per-sample SGD splits only the first layer
-        workers = max(1, min(workers, int(tiles[:, spec.OUT_TILES].max()) // _TILES_PER_WORKER))
+        if per_sample:
+            workers = min(workers, 1 + len(layout.panels))
+        else:
+            workers = max(1, min(workers, int(self.table[:, spec.OUT_TILES].max()) // _TILES_PER_WORKER))
+        run = min(max(1, _RUN // work), _RUN_BLOCKS) if per_sample else 1
         dense = packed.dense and not per_sample
         fixed = packed.blocks(self.dtype, capacity, threads) if order is None and not dense else None
         gram = packed.gram(self.dtype, fixed, threads, True) if fixed is not None and per_sample else None
         dense_inputs = capacity * packed.shape[1] if dense else 0
-        for first, last in _slices(-(-n_samples // capacity), work, dense_inputs):
+        for first, last in _slices(-(-n_samples // capacity), run, work, dense_inputs):
             row_0, row_1 = first * capacity, min(last * capacity, n_samples)
             rows = slice(row_0, row_1) if order is None else order[row_0:row_1]
             if dense:
@@ -266,19 +260,18 @@ class FlatNetwork:
                 draws, dropout_gradient, first_row + row_0, row_1 - row_0, capacity, per_sample, threads
             )
             some = _some_rows(truth, rows)
-            barrier = counter()
             if per_sample:
                 products = gram[first:last] if gram is not None else packed.gram(self.dtype, blocks, threads, False)
                 run_workers(
-                    sgd.train_per_sample, workers, barrier, blocks, products, self.table, self.params, dropout,
-                    some, updates.loss, -float(rates[0]) * loss_scale, values, deltas, totals,
+                    sgd.train_per_sample, workers, schedule(), run, blocks, products.reshape(-1), self.table,
+                    self.params, dropout, some, updates.loss, -float(rates[0]) * loss_scale, values, deltas, totals,
                 )  # fmt: skip
             else:
                 factors = np.ones((len(self.layers), 2))
                 weights = sgd.Parameters(self.params, self._grads, self._slots[1], self._slots[2], factors)
                 some_updates = updates._replace(rates=rates[first:last], steps_before=steps_before + first)
                 run_workers(
-                    sgd.train_batches, workers, barrier, paces_for(workers), blocks, self.table, weights, dropout,
+                    sgd.train_batches, workers, counter(), paces_for(workers), blocks, self.table, weights, dropout,
                     some, some_updates, values, deltas, scores, totals,
                 )  # fmt: skip
             if progress is not None:
@@ -371,7 +364,7 @@ class FlatNetwork:
         threads = count_threads(threads)
         fixed = None if packed.dense else packed.blocks(self.dtype, capacity, threads)
         per_block = self._multiply_adds(packed) * capacity
-        for first, last in _slices(-(-n // capacity), per_block, capacity * packed.shape[1] if packed.dense else 0):
+        for first, last in _slices(-(-n // capacity), 1, per_block, capacity * packed.shape[1] if packed.dense else 0):
             row_0, row_1 = first * capacity, min(last * capacity, n)
             rows = slice(row_0, row_1)
             if fixed is None:
@@ -382,7 +375,7 @@ class FlatNetwork:
             run_workers(
                 infer, workers, counter(), blocks, self.table, self.params,
                 self._no_dropout(), _some_rows(truth, rows),
-                _scratch(workers * capacity * self.layout.n_values, self.dtype),
+                scratch(workers * capacity * self.layout.n_values, self.dtype),
                 outputs[row_0:row_1], scores[row_0:row_1],
             )  # fmt: skip
         return scores, outputs
@@ -410,8 +403,8 @@ def _by_layer(mask: NDArray[np.uint8], n_rows: int, capacity: int, sizes: Sequen
     return out
 
 
-def _slices(n_blocks: int, multiply_adds: int, dense_inputs: int) -> Iterator[tuple[int, int]]:
-    """Ranges of blocks that take about `_SLICE` seconds each, judged by the ones before.
+def _slices(n_blocks: int, run: int, multiply_adds: int, dense_inputs: int) -> Iterator[tuple[int, int]]:
+    """Ranges of whole runs of blocks that take about `_SLICE` seconds each, judged by the ones before.
 
     Both costs are those of one block; dense_inputs is 0 where the images are not dense.
     """
@@ -419,7 +412,7 @@ def _slices(n_blocks: int, multiply_adds: int, dense_inputs: int) -> Iterator[tu
     count = max(1, int(_SLICE * _FIRST_GUESS / multiply_adds))
     first = 0
     while first < n_blocks:
-        last = min(n_blocks, first + min(count, most))
+        last = min(n_blocks, first + -(-min(count, most) // run) * run)
         started = time.perf_counter()
         yield first, last
         count = max(1, min(4 * count, int((last - first) * _SLICE / (time.perf_counter() - started))))

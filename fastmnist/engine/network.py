@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from fastmnist import spec
 from fastmnist.engine.draws import Draws
 from fastmnist.engine.flat import FlatNetwork, truth_of
-from fastmnist.engine.packing import Floats, Packed, as_packed
+from fastmnist.engine.memory import Floats
+from fastmnist.engine.packing import Packed, as_packed
 
 # Keras 3's defaults.
 _OPTIMIZERS = {

@@ -13,15 +13,16 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastmnist import spec
+from fastmnist.engine.memory import Floats, scratch, zeros
 from fastmnist.engine.threads import count_threads, counter, run_workers, worth
 from fastmnist.kernels import sparse
 
-Floats = NDArray[np.floating[Any]]
 T = TypeVar("T")
 
 # Samples whose updates one block of exact per-sample SGD gathers. The recurrence grows with it, the number of passes
 # over the first layer's weights shrinks.
-PER_SAMPLE_BLOCK = 40
+PER_SAMPLE_BLOCK = 48
 # Blocks, Gram products and converted entries kept with the images: those of two batch sizes, and an evaluation.
 _KEPT = 6
 # Plain arrays whose packing is kept, most recent first: a training and a test set, and two to spare.
@@ -167,13 +168,15 @@ class Packed:
         )
 
     def gram(self, dtype: np.dtype[Any], blocks: sparse.Blocks, workers: int, keep: bool) -> Floats:
-        """Inner products of the samples of each block."""
+        """Inner products of each sample, (blocks, capacity, 2, padded): with the block before, and with its own."""
 
         def make() -> Floats:
-            products = np.empty((len(blocks.start), blocks.capacity, blocks.capacity), dtype)
-            places = np.empty((workers, sparse.count_lists(self.shape[1]), 2), np.int64)
-            run_workers(sparse.gram_products, workers, counter(), blocks, places, products)
-            return products
+            n_inputs, padded = -(-self.shape[1] // 4) * 4, spec.padded(blocks.capacity, dtype.itemsize)
+            gram = np.empty((len(blocks.start), blocks.capacity, 2, padded), dtype)
+            columns = zeros(workers * 2 * n_inputs * padded, dtype)
+            products = scratch(workers * blocks.capacity * padded, dtype)
+            run_workers(sparse.gram_products, workers, counter(), blocks, n_inputs, columns, products, gram.reshape(-1))
+            return gram
 
         return self._once(("gram", dtype, blocks.capacity), make) if keep else make()
 

@@ -6,7 +6,8 @@ a short spin, so that more workers than cores make progress too.
 
 Cores are seldom equally fast: some have fewer resources by design, others lend them to somebody else's program. So
 workers take whole blocks from a queue; and of each batch a worker owns what it does in the same time, judged by the
-batches before in the same call. Who does what changes no result.
+batches before in the same call. Per-sample SGD goes step by step: worker 0 takes each step, and the others do what jobs
+of it they find, so that it never waits for a worker that has lost its core. Who does what changes no result.
 """
 
 from __future__ import annotations
@@ -25,8 +26,14 @@ from fastmnist._jit import inlined, kernel
 # Looks at the counter before a thread yields its core: about 40 us.
 _SPINS = 1_000
 _YIELD = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
+_SLEEP, _NAP = ("Sleep", 1) if sys.platform == "win32" else ("usleep", 20)
 _X86 = platform.machine() in ("x86_64", "AMD64")
 
+# Naps that worker 0 takes at most while others have not come: about 1 ms.
+_NAPS = 16
+# What is counted in a call that goes step by step, each in a cache line of its own: the step that has begun; jobs, of
+# all steps, that somebody has taken; those that are done.
+_STEP, _TAKEN, _DONE, _HERE = 0, 8, 16, 24
 # A row of `paces` holds the time that the worker's last part took, and its own copies of all speeds and cuts.
 TIME, _SPEEDS = 0, 8
 # Weight of the last batch in a worker's speed, at first that of all: an interruption must not count for more.
@@ -35,41 +42,43 @@ _NEWEST = 1 / 8
 _WORTHWHILE = 0.03
 
 
-@intrinsic
-def _arrive(typingctx, counter):
-    """counter[0] += 1, atomically; everything written before is seen by whoever sees the new count."""
-    signature = types.void(counter)
-
-    def generate(context, builder, signature, arguments):
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        builder.atomic_rmw("add", array.data, ir.Constant(ir.IntType(64), 1), "seq_cst")
-        return context.get_dummy_value()
-
-    return signature, generate
+def _address(context, builder, signature, arguments):
+    """Where arguments[0][arguments[1]] lies."""
+    array = context.make_array(signature.args[0])(context, builder, arguments[0])
+    return builder.gep(array.data, [arguments[1]])
 
 
 @intrinsic
-def take(typingctx, queue):
-    """The next number of a queue (1,) int64, 0 at first; no two workers get the same."""
-    signature = types.int64(queue)
+def _add_one(typingctx, counts, i):
+    """counts[i] += 1, atomically; returns what was there. Who sees the new count sees everything written before."""
 
     def generate(context, builder, signature, arguments):
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        return builder.atomic_rmw("add", array.data, ir.Constant(ir.IntType(64), 1), "monotonic")
+        one = ir.Constant(ir.IntType(64), 1)
+        return builder.atomic_rmw("add", _address(context, builder, signature, arguments), one, "seq_cst")
 
-    return signature, generate
+    return types.int64(counts, types.intp), generate
 
 
 @intrinsic
-def _count(typingctx, counter):
-    """counter[0], read atomically."""
-    signature = types.int64(counter)
+def _count(typingctx, counts, i):
+    """counts[i], read atomically."""
 
     def generate(context, builder, signature, arguments):
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        return builder.load_atomic(array.data, "acquire", 8)
+        return builder.load_atomic(_address(context, builder, signature, arguments), "acquire", 8)
 
-    return signature, generate
+    return types.int64(counts, types.intp), generate
+
+
+@intrinsic
+def _replace(typingctx, counts, i, old, new):
+    """counts[i] = new if it is `old`, atomically; returns what was there."""
+
+    def generate(context, builder, signature, arguments):
+        place = _address(context, builder, signature, arguments)
+        result = builder.cmpxchg(place, arguments[2], arguments[3], "seq_cst", "seq_cst")
+        return builder.extract_value(result, 0)
+
+    return types.int64(counts, types.intp, types.int64, types.int64), generate
 
 
 @intrinsic
@@ -100,6 +109,21 @@ def _give_way(typingctx):
 
 
 @intrinsic
+def _sleep(typingctx):
+    """Sleep for a moment; the system may well wake the thread on another core, one that is free."""
+    signature = types.void()
+
+    def generate(context, builder, signature, arguments):
+        number = ir.IntType(32)
+        function_type = ir.FunctionType(number, [number])
+        function = cgutils.get_or_insert_function(builder.module, function_type, _SLEEP)
+        builder.call(function, [ir.Constant(number, _NAP)])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
 def cycles(typingctx):
     """Count at a constant rate; 0 where no instruction tells, and then work is divided equally."""
     signature = types.int64()
@@ -113,6 +137,23 @@ def cycles(typingctx):
     return signature, generate
 
 
+@inlined
+def take(queue):
+    """The next number of a queue (1,) int64, 0 at first; no two workers get the same."""
+    return _add_one(queue, 0)
+
+
+@inlined
+def _wait(counts, i, least):
+    """Wait until counts[i] is at least so much."""
+    spins = 0
+    while _count(counts, i) < least:
+        spins += 1
+        _pause()
+        if spins > _SPINS:
+            _give_way()
+
+
 @kernel
 def meet(barrier, meetings, n_workers):
     """Wait until all workers have come to meeting number `meetings` (from 0); returns the next number.
@@ -120,14 +161,54 @@ def meet(barrier, meetings, n_workers):
     barrier (1,) int64, 0 at the start of a kernel call.
     """
     if n_workers > 1:  # never where the kernels run as plain Python
-        _arrive(barrier)
-        spins = 0
-        while _count(barrier) < (meetings + 1) * n_workers:
-            spins += 1
-            _pause()
-            if spins > _SPINS:
-                _give_way()
+        _add_one(barrier, 0)
+        _wait(barrier, 0, (meetings + 1) * n_workers)
     return meetings + 1
+
+
+def schedule() -> np.ndarray:
+    """Make the counts of one kernel call that goes step by step."""
+    return np.zeros(_HERE + 1, np.int64)
+
+
+@kernel
+def gather(w, n_workers, counts):
+    """Let worker 0 wait a little for the others: one may have been sent to its core, and would wait all the while."""
+    _add_one(counts, _HERE)
+    if w == 0:
+        naps = 0
+        while _count(counts, _HERE) < n_workers and naps < _NAPS:
+            _sleep()
+            naps += 1
+
+
+@kernel
+def next_job(step, n_jobs, counts):
+    """A job of a step, of n_jobs, that no worker has; or -1. Whoever gets one is to say `job_done`."""
+    taken = _count(counts, _TAKEN)
+    while taken < (step + 1) * n_jobs:
+        seen = _replace(counts, _TAKEN, taken, taken + 1)
+        if seen == taken:
+            return taken - step * n_jobs
+        taken = seen
+    return -1
+
+
+@inlined
+def job_done(counts):
+    """Say that a job is done."""
+    _add_one(counts, _DONE)
+
+
+@kernel
+def next_step(w, step, n_jobs, counts):
+    """The next step. Worker 0 begins it when all jobs of this one are done; others wait for that, and may miss some."""
+    if w == 0:
+        _wait(counts, _DONE, (step + 1) * n_jobs)
+        _add_one(counts, _STEP)
+    else:
+        _wait(counts, _STEP, step + 1)
+    return _count(counts, _STEP)
 
 
 def paces_for(n_workers: int) -> np.ndarray:
@@ -194,6 +275,14 @@ def divide(n, w, n_workers, paces):
 
 if config.DISABLE_JIT:
 
-    def take(queue):
-        queue[0] += 1
-        return queue[0] - 1
+    def _add_one(counts, i):
+        counts[i] += 1
+        return counts[i] - 1
+
+    def _count(counts, i):
+        return counts[i]
+
+    def _replace(counts, i, old, new):
+        assert counts[i] == old
+        counts[i] = new
+        return old

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastmnist import spec
-from fastmnist._jit import entry, inlined, kernel
+from fastmnist._jit import ZERO, entry, inlined, kernel
 from fastmnist.kernels.barrier import take
 from fastmnist.kernels.simd import (
     W1,
@@ -56,6 +56,9 @@ _GROUPS = 4
 # Samples that a shuffled order is prefetched ahead of.
 _AHEAD = 8
 
+# Neighbouring blocks whose inner products one worker works out: each is written as a matrix once, not twice.
+_GRAM_BLOCKS = 16
+
 # Whole quads of a block from which they are a list of their own, not entries of both halves: it spares the loads and
 # stores of half of them, and costs those of four more rows of weights.
 _WHOLE_FROM = 16
@@ -94,6 +97,13 @@ def share(n, w, n_workers):
 def rows_of(b, blocks):
     """Rows of block b."""
     return min(blocks.capacity, blocks.n_rows - b * blocks.capacity)
+
+
+@inlined
+def count_panels(n_tiles):
+    """Count the panels of the first layer."""
+    last, _ = _panel_of(n_tiles - 1, n_tiles)
+    return last // spec.PANEL_TILES + 1
 
 
 @inlined
@@ -369,60 +379,6 @@ def transpose(w, n_workers, queue, masks, starts, values, order, columns, places
         b = take(queue)
 
 
-@inlined
-def _half_product(blocks, u, v):
-    """Inner product of the half whose values begin at number u and that at v."""
-    first = decode(blocks.values, blocks.table, u) * decode(blocks.values, blocks.table, v)
-    return first + decode(blocks.values, blocks.table, u + 1) * decode(blocks.values, blocks.table, v + 1)
-
-
-@kernel
-def _gram_block(b, w, blocks, places, gram):
-    """gram[b, r, s] = x_r . x_s for rows s < r of block b.
-
-    Each half of a quad has its own entries, and those of the whole quad.
-    """
-    base = blocks.start[b]
-    for r in range(blocks.capacity):
-        for s in range(blocks.capacity):
-            gram[b, r, s] = 0
-    wholes_at = _wholes_at(b, blocks)
-    places[w] = 0
-    for a in range(blocks.n_active[b, 1]):
-        i = blocks.active[b, a]
-        i = i // 4 * _KINDS + (i % 4 // 2 if a < blocks.n_active[b, 0] else _WHOLE)
-        places[w, i, 0] = base + blocks.first[b, a]
-        places[w, i, 1] = base + blocks.first[b, a + 1]
-    for i in range(places.shape[1]):
-        if i % _KINDS != _WHOLE:
-            begin, end = places[w, i, 0], places[w, i, 1]
-            whole = i - i % _KINDS + _WHOLE
-            whole_begin, whole_end = places[w, whole, 0], places[w, whole, 1]
-            at = wholes_at + 2 * (i % _KINDS)
-            for e in range(begin, end):
-                r = np.int64(blocks.rows[e])
-                for f in range(begin, e):
-                    gram[b, r, blocks.rows[f]] += _half_product(blocks, 2 * e, 2 * f)
-                for f in range(whole_begin, whole_end):
-                    s = np.int64(blocks.rows[f])
-                    gram[b, max(r, s), min(r, s)] += _half_product(blocks, 2 * e, at + 4 * f)
-            for e in range(whole_begin, whole_end):
-                for f in range(whole_begin, e):
-                    gram[b, blocks.rows[e], blocks.rows[f]] += _half_product(blocks, at + 4 * e, at + 4 * f)
-
-
-@entry
-def gram_products(w, n_workers, queue, blocks, places, gram):
-    """gram[b, r, s] = x_r . x_s for rows s < r of each block; the rest is zero. gram (blocks, capacity, capacity).
-
-    places (n_workers, number of lists, 2) int64 is scratch.
-    """
-    b = take(queue)
-    while b < blocks.start.size:
-        _gram_block(b, w, blocks, places, gram)
-        b = take(queue)
-
-
 # Intrinsics and nothing else within the loops: a function that is copied into its caller takes 50 ms to compile each
 # time, and here that would be ten times.
 
@@ -546,3 +502,74 @@ def sparse_update(b, blocks, deltas, deltas_at, n_rows, n_tiles, out, at, t0, t1
         else:
             _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, W1)
         t += n
+
+
+@inlined
+def _column_at(column, n_tiles, n_inputs, lanes):
+    """Where a column begins in panels of n_inputs rows, and a row's length."""
+    tile = column // lanes
+    first, width = _panel_of(tile, n_tiles)
+    return (first * n_inputs + tile - first) * lanes + column % lanes, width * lanes
+
+
+@kernel
+def _set_columns(b, blocks, n_tiles, n_inputs, columns, at, present):
+    """Write the rows of block b as columns of a matrix in panels, from offset `at`; or zeros, where they have been."""
+    lanes = lanes_of(columns)
+    base = blocks.start[b]
+    wholes_at = _wholes_at(b, blocks)
+    for a in range(blocks.n_active[b, 1]):
+        n = 2 if a < blocks.n_active[b, 0] else 4
+        values_at = 0 if n == 2 else wholes_at
+        for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
+            p, row_length = _column_at(fetch(blocks.rows, e), n_tiles, n_inputs, lanes)
+            p += at + blocks.active[b, a] * row_length
+            for k in range(n):
+                v = decode(blocks.values, blocks.table, values_at + n * e + k)
+                columns[p + k * row_length] = v if present else columns.dtype.type(0)
+
+
+@kernel
+def _gram_block(b, blocks, n_tiles, n_inputs, columns, at, products, products_at, gram, gram_at):
+    """gram[r, s] = x_r . column s for the rows of block b; gram from offset `gram_at`, 2 * n_tiles tiles a row."""
+    lanes = lanes_of(gram)
+    n_rows = rows_of(b, blocks)
+    zero = vsplat(gram.dtype.type(0), W1)
+    for t in range(n_tiles):
+        for r in range(n_rows):
+            vstore(products, products_at + (t * blocks.capacity + r) * lanes, 0, zero)
+    sparse_forward(b, blocks, columns, at, n_inputs, n_tiles, products, products_at, ZERO, n_tiles)
+    for r in range(n_rows):
+        for t in range(n_tiles):
+            tile = vload(products, products_at + (t * blocks.capacity + r) * lanes, 0, W1)
+            vstore(gram, gram_at + (2 * n_tiles * r + t) * lanes, 0, tile)
+
+
+@entry
+def gram_products(w, n_workers, queue, blocks, n_inputs, columns, products, gram):
+    """Inner products of the rows of each block, with those of the block before and with one another.
+
+    gram (blocks, capacity, 2, tiles of a block's rows * V) flattened; columns (n_workers, 2, n_inputs * tiles * V)
+    flattened, zero before and after, and products (n_workers, tiles * capacity * V) flattened are scratch. n_inputs:
+    inputs, rounded up to quads.
+    """
+    lanes = lanes_of(gram)
+    n_tiles = -(-blocks.capacity // lanes)
+    size = n_inputs * n_tiles * lanes
+    row = 2 * n_tiles * lanes
+    n_blocks = blocks.start.size
+    begin = take(queue) * _GRAM_BLOCKS
+    while begin < n_blocks:
+        end = min(begin + _GRAM_BLOCKS, n_blocks)
+        for b in range(max(begin - 1, 0), end):
+            _set_columns(b, blocks, n_tiles, n_inputs, columns, (2 * w + b % 2) * size, True)
+            if b >= begin:
+                for own in range(2):
+                    at = (2 * w + (b + 1 + own) % 2) * size
+                    gram_at = b * blocks.capacity * row + own * n_tiles * lanes
+                    products_at = w * n_tiles * blocks.capacity * lanes
+                    _gram_block(b, blocks, n_tiles, n_inputs, columns, at, products, products_at, gram, gram_at)
+                if b > 0:
+                    _set_columns(b - 1, blocks, n_tiles, n_inputs, columns, (2 * w + (b + 1) % 2) * size, False)
+        _set_columns(end - 1, blocks, n_tiles, n_inputs, columns, (2 * w + (end - 1) % 2) * size, False)
+        begin = take(queue) * _GRAM_BLOCKS
