@@ -58,8 +58,7 @@ def sparse_matrix(rows, columns, density, dtype, seed=0):
 
 
 @numba.njit(nogil=True)
-def _work_on_steps(w, n_workers, n_steps, n_jobs, counts, done):
-    barrier.gather(w, n_workers, counts)
+def _work_on_steps(w, n_steps, n_jobs, counts, done):
     step = np.int64(0)
     while step < n_steps:
         job = barrier.next_job(step, n_jobs, counts)
@@ -76,7 +75,7 @@ def _work_on_steps(w, n_workers, n_steps, n_jobs, counts, done):
 @pytest.mark.parametrize(("n_workers", "n_jobs"), [(1, 3), (2, 1), (3, 2), (4, 7)])
 def test_every_job_of_a_step_is_done_once_before_the_next_begins(n_workers, n_jobs):
     counts, done = barrier.schedule(), np.zeros((3_000, n_jobs), np.int64)
-    arguments = [(w, n_workers, len(done), n_jobs, counts, done) for w in range(n_workers)]
+    arguments = [(w, len(done), n_jobs, counts, done) for w in range(n_workers)]
     late = [threading.Timer(0.01 * w, _work_on_steps, arguments[w]) for w in range(1, n_workers)]
     for thread in late:
         thread.start()

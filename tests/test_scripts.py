@@ -173,8 +173,8 @@ def test_where_calls_end_changes_no_bit_of_per_sample_sgd(monkeypatch):
     monkeypatch.setattr(flat, "PER_SAMPLE_BLOCK", 8)
     monkeypatch.setattr(flat, "_RUN_BLOCKS", 5)
     results, calls = [], []
-    original = flat.run_workers
-    monkeypatch.setattr(flat, "run_workers", lambda *arguments: calls.append(1) or original(*arguments))
+    original = flat.run_with_helpers
+    monkeypatch.setattr(flat, "run_with_helpers", lambda *arguments: calls.append(1) or original(*arguments))
     for seconds in (0.1, 1e-9):
         monkeypatch.setattr(flat, "_SLICE", seconds)
         weights, biases = make_weights((50, 33, 10), "float64", True)
@@ -311,13 +311,15 @@ def test_changes_that_a_weak_hash_would_miss_are_noticed(change, dtype):
 
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="plain Python runs one worker")
-def test_workers_run_all_or_none(monkeypatch):
+@pytest.mark.parametrize("batch_size", [1, 10])
+def test_workers_run_all_or_none(monkeypatch, batch_size):
     """A thread that cannot be started must not leave the others waiting for it."""
     images, labels = make_data(130, 50, 10, 0.3, "float64")
-    weights, _ = make_weights((50, 40, 10), "float64", True)
+    weights, _ = make_weights((50, 100, 10), "float64", True)
     monkeypatch.setattr(flat, "_PARALLEL_FROM", 0)
     monkeypatch.setattr(flat, "_TILES_PER_WORKER", 1)
-    fm.sgd_epoch(images, labels, weights, learning_rate=0.01, batch_size=10, threads=2)
+    arguments = {"learning_rate": 0.01, "batch_size": batch_size, "threads": 3}
+    fm.sgd_epoch(images, labels, weights, **arguments)
     start = copies(weights)
     submit = engine_threads._pool.submit
     submitted = []
@@ -330,7 +332,7 @@ def test_workers_run_all_or_none(monkeypatch):
 
     monkeypatch.setattr(engine_threads._pool, "submit", failing)
     with pytest.raises(RuntimeError, match="new thread"):
-        fm.sgd_epoch(images, labels, weights, learning_rate=0.01, batch_size=10, threads=2)
+        fm.sgd_epoch(images, labels, weights, **arguments)
     assert all((w == s).all() for w, s in zip(weights, start, strict=True))
 
 
@@ -540,15 +542,15 @@ def test_an_interrupted_epoch_keeps_what_was_trained(monkeypatch):
     fm.sgd_epoch(images[:PER_SAMPLE_BLOCK], labels[:PER_SAMPLE_BLOCK], first_half, learning_rate=0.01)
     monkeypatch.setattr(flat, "_SLICE", 1e-9)
     calls = []
-    original = flat.run_workers
+    original = flat.run_with_helpers
 
-    def interrupted(kernel, *arguments):
-        calls.append(kernel)
-        if [k.__name__ for k in calls].count("train_per_sample") == 2:
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
             raise KeyboardInterrupt
-        original(kernel, *arguments)
+        original(*arguments)
 
-    monkeypatch.setattr(flat, "run_workers", interrupted)
+    monkeypatch.setattr(flat, "run_with_helpers", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fm.sgd_epoch(images, labels, weights, learning_rate=0.01)
     assert all((w == h).all() for w, h in zip(weights, first_half, strict=True))

@@ -16,7 +16,7 @@ from fastmnist import spec
 from fastmnist.engine.draws import Draws
 from fastmnist.engine.memory import Floats, scratch, zeros
 from fastmnist.engine.packing import PER_SAMPLE_BLOCK, Packed
-from fastmnist.engine.threads import count_threads, counter, run_workers
+from fastmnist.engine.threads import count_threads, counter, run_with_helpers, run_workers
 from fastmnist.kernels import sgd, sparse
 from fastmnist.kernels.barrier import paces_for, schedule
 from fastmnist.kernels.forward import Dropout, Truth, infer
@@ -262,7 +262,7 @@ class FlatNetwork:
             some = _some_rows(truth, rows)
             if per_sample:
                 products = gram[first:last] if gram is not None else packed.gram(self.dtype, blocks, threads, False)
-                run_workers(
+                run_with_helpers(
                     sgd.train_per_sample, workers, schedule(), run, blocks, products.reshape(-1), self.table,
                     self.params, dropout, some, updates.loss, -float(rates[0]) * loss_scale, values, deltas, totals,
                 )  # fmt: skip

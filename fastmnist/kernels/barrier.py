@@ -26,14 +26,11 @@ from fastmnist._jit import inlined, kernel
 # Looks at the counter before a thread yields its core: about 40 us.
 _SPINS = 1_000
 _YIELD = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
-_SLEEP, _NAP = ("Sleep", 1) if sys.platform == "win32" else ("usleep", 20)
 _X86 = platform.machine() in ("x86_64", "AMD64")
 
-# Naps that worker 0 takes at most while others have not come: about 1 ms.
-_NAPS = 16
 # What is counted in a call that goes step by step, each in a cache line of its own: the step that has begun; jobs, of
 # all steps, that somebody has taken; those that are done.
-_STEP, _TAKEN, _DONE, _HERE = 0, 8, 16, 24
+_STEP, _TAKEN, _DONE = 0, 8, 16
 # A row of `paces` holds the time that the worker's last part took, and its own copies of all speeds and cuts.
 TIME, _SPEEDS = 0, 8
 # Weight of the last batch in a worker's speed, at first that of all: an interruption must not count for more.
@@ -109,21 +106,6 @@ def _give_way(typingctx):
 
 
 @intrinsic
-def _sleep(typingctx):
-    """Sleep for a moment; the system may well wake the thread on another core, one that is free."""
-    signature = types.void()
-
-    def generate(context, builder, signature, arguments):
-        number = ir.IntType(32)
-        function_type = ir.FunctionType(number, [number])
-        function = cgutils.get_or_insert_function(builder.module, function_type, _SLEEP)
-        builder.call(function, [ir.Constant(number, _NAP)])
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@intrinsic
 def cycles(typingctx):
     """Count at a constant rate; 0 where no instruction tells, and then work is divided equally."""
     signature = types.int64()
@@ -168,18 +150,12 @@ def meet(barrier, meetings, n_workers):
 
 def schedule() -> np.ndarray:
     """Make the counts of one kernel call that goes step by step."""
-    return np.zeros(_HERE + 1, np.int64)
+    return np.zeros(_DONE + 1, np.int64)
 
 
-@kernel
-def gather(w, n_workers, counts):
-    """Let worker 0 wait a little for the others: one may have been sent to its core, and would wait all the while."""
-    _add_one(counts, _HERE)
-    if w == 0:
-        naps = 0
-        while _count(counts, _HERE) < n_workers and naps < _NAPS:
-            _sleep()
-            naps += 1
+def dismiss(counts: np.ndarray) -> None:
+    """Let workers go that wait for a step: there is none."""
+    counts[_STEP] = np.iinfo(np.int64).max
 
 
 @kernel
