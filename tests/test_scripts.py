@@ -90,7 +90,7 @@ def trainings(draw):
 @settings(max_examples=150)
 @given(trainings(), st.integers(1, 3), st.sampled_from([3, 16, PER_SAMPLE_BLOCK]), st.integers(1, 3))
 def test_an_epoch_gives_what_the_reference_gives(case, threads, block, run):
-    with mock.patch.multiple(flat, PER_SAMPLE_BLOCK=block, _RUN_BLOCKS=run, _PARALLEL_FROM=0):
+    with mock.patch.multiple(flat, PER_SAMPLE_BLOCK=block, _RUN_BLOCKS=run, _PARALLEL_FROM=0, _HELPED_FROM=0):
         check_epoch(case, threads)
 
 
@@ -157,7 +157,8 @@ def test_threads_really_split_the_work(monkeypatch):
     """Blocks this small would run on one thread; forced onto three, they still give the same bits."""
     images, labels = make_data(130, 50, 10, 0.3, "float64")
     results = []
-    monkeypatch.setattr(flat, "_PARALLEL_FROM", 0)
+    for threshold in ("_PARALLEL_FROM", "_HELPED_FROM"):
+        monkeypatch.setattr(flat, threshold, 0)
     monkeypatch.setattr(flat, "_TILES_PER_WORKER", 1)
     for threads in (1, 3):
         for batch_size in (1, 10):
@@ -316,7 +317,8 @@ def test_workers_run_all_or_none(monkeypatch, batch_size):
     """A thread that cannot be started must not leave the others waiting for it."""
     images, labels = make_data(130, 50, 10, 0.3, "float64")
     weights, _ = make_weights((50, 100, 10), "float64", True)
-    monkeypatch.setattr(flat, "_PARALLEL_FROM", 0)
+    for threshold in ("_PARALLEL_FROM", "_HELPED_FROM"):
+        monkeypatch.setattr(flat, threshold, 0)
     monkeypatch.setattr(flat, "_TILES_PER_WORKER", 1)
     arguments = {"learning_rate": 0.01, "batch_size": batch_size, "threads": 3}
     fm.sgd_epoch(images, labels, weights, **arguments)

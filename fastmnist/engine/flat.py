@@ -35,6 +35,9 @@ _FIRST_GUESS = 10e9
 _RUN, _RUN_BLOCKS = 50_000_000, 64
 # Multiply-adds of a block below which a second thread costs more than it saves.
 _PARALLEL_FROM = 20_000
+# Multiply-adds of a call of per-sample SGD from which helpers are woken. Row A's calls have 13e6 and take 0.9 ms on one
+# thread; with a helper 0.25 ms more.
+_HELPED_FROM = 50_000_000
 # Tiles of a layer that make a worker of a mini-batch worth its barriers. On a 2-core machine two workers took as long
 # as one for 13 tiles when nothing else ran (row D), and up to twice as long beside a BLAS whose threads spin; 25 tiles
 # (row E) took 0.57 of the time.
@@ -238,7 +241,8 @@ class FlatNetwork:
         threads = count_threads(threads)
         workers = threads if work > _PARALLEL_FROM else 1
         if per_sample:
-            workers = min(workers, 1 + len(layout.panels))
+            helped = work // capacity * n_samples > _HELPED_FROM
+            workers = min(workers, 1 + len(layout.panels)) if helped else 1
         else:
             workers = max(1, min(workers, int(self.table[:, spec.OUT_TILES].max()) // _TILES_PER_WORKER))
         run = min(max(1, _RUN // work), _RUN_BLOCKS) if per_sample else 1
