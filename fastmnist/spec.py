@@ -6,9 +6,11 @@ that every architecture shares the same compiled kernels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 # Activations. ReLU's gradient mask and the scripts' "straight-through" gradient are two activations with one value.
 LINEAR, RELU, RELU_STRAIGHT_THROUGH, SIGMOID, TANH, SOFTMAX = range(6)
@@ -63,6 +65,14 @@ def panel_of(tile: int, n_tiles: int) -> tuple[int, int]:
     panel = min(tile // PANEL_TILES, last)
     first = panel * PANEL_TILES
     return first, n_tiles - first if panel == last else PANEL_TILES
+
+
+class Logarithm(NamedTuple):
+    """How the probabilities p of a reported cross-entropy are taken: log(min(max(p, floor), ceiling) + offset)."""
+
+    floor: float = -math.inf
+    ceiling: float = math.inf
+    offset: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -242,6 +242,34 @@ STYLES = {
         ),
         2,
     ),
+    "entropy of shares to which a trace is added": (
+        changed(DROPPED, ("np.log(p)", "np.log(p + 1e-2)"), ("np.log(q)", "np.log(1e-9 + q)")),
+        2,
+    ),
+    "entropy of the share of the class and a trace": (
+        changed(
+            DROPPED,
+            (ENTROPY, "        loss += np.mean(-np.log((p + 1e-3)[np.arange(5), y[n:n + 5]]))\n"),
+            (TEST_ENTROPY, "        test_loss -= np.log(q[0, np.argmax(test_labels[i])] + 1e-3)\n"),
+        ),
+        2,
+    ),
+    "entropy of shares clipped on one side": (
+        changed(
+            DROPPED,
+            ("np.log(p)", "np.log(np.clip(p, 0.1, None))"),
+            ("np.log(q)", "np.log(np.maximum(q, 0.2))"),
+        ),
+        2,
+    ),
+    "entropy of shares clipped, and a trace added": (
+        changed(
+            DROPPED,
+            ("np.log(p)", "np.log(np.clip(p, 0.1, 1.0) + 1e-2)"),
+            ("np.log(q)", "np.log(np.clip(q, None, 0.3) + 1e-2)"),
+        ),
+        2,
+    ),
     "entropy with errors": (
         changed(DROPPED, (ENTROPY, ENTROPY + "        loss += 0.5 * np.sum((p - t) ** 2)\n")),
         2,
@@ -421,9 +449,12 @@ def test_styles_that_are_replaced(style):
 
 
 NEAR_MISSES = {
-    "a trace added to the shares": (changed(DROPPED, ("np.log(p)", "np.log(p + 1e-9)")), "counts something"),
-    "shares clipped on one side": (
-        changed(DROPPED, ("np.log(p)", "np.log(np.clip(p, 1e-3, 1.0))")),
+    "shares of which some have a trace more": (
+        changed(DROPPED, ("np.log(p)", "np.log(p + 1e-9 * t)")),
+        "not one of a dense network",
+    ),
+    "a trace added to shares twice as large": (
+        changed(DROPPED, ("np.log(p)", "np.log(2 * p + 1e-9)")),
         "counts something",
     ),
     "an entropy of other labels": (

@@ -171,9 +171,11 @@ def _argmax(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
 def _maximum(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
     _only(arguments, keywords, 2)
     x, y = arguments if arguments[1].fixed else arguments[::-1]
-    if not y.fixed or y.now != 0:
+    if not y.fixed or type(y.now) not in (int, float):
         raise Refused("a maximum of two arrays")
-    return at.result(np.maximum(x.now, y.now), at.algebra.relu(at.node(x)))
+    node = at.node(x)
+    clipped = at.algebra.function("clip", node, float(y.now), math.inf) if y.now else at.algebra.relu(node)
+    return at.result(np.maximum(x.now, y.now), clipped)
 
 
 def _where(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
@@ -188,13 +190,14 @@ def _where(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
 
 
 def _clip(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
-    """``np.clip(x, low, high)`` with numbers."""
+    """``np.clip(x, low, high)`` with numbers, or None for one of them."""
     _only(arguments, keywords, 3)
     x, low, high = arguments
-    if not all(limit.fixed and type(limit.now) in (int, float) for limit in (low, high)):
+    if not all(limit.fixed and type(limit.now) in (int, float, type(None)) for limit in (low, high)):
         raise Refused("np.clip() in a form that is not understood")
     now = np.clip(x.now, low.now, high.now)
-    return at.result(now, at.algebra.function("clip", at.node(x), float(low.now), float(high.now)))
+    limits = (-math.inf if low.now is None else float(low.now), math.inf if high.now is None else float(high.now))
+    return at.result(now, at.algebra.function("clip", at.node(x), *limits))
 
 
 def _square(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:

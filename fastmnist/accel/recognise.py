@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from fastmnist.accel.algebra import Algebra, Node, close, contains, walk
 from fastmnist.accel.program import Path, Refused, Scope, origins
 from fastmnist.accel.values import Draw, Trace, Value
+from fastmnist.spec import Logarithm
 
 _OUTPUTS = ("softmax", "sigmoid", "tanh", "relu")
 _GRADIENTS = ("scaled", "mask", "value")
@@ -66,7 +68,7 @@ class Plan:
     rebound: dict[Path, Path] = field(default_factory=dict)  # a place, and the array whose updated copy it gets
     training: dict[str, Any] | None = None
     stream: Path | None = None
-    floor: float | None = None  # of the probabilities whose logarithms are counted, which are clipped to 1 - floor, too
+    logarithm: Logarithm | None = None  # of the probabilities, where an entropy is counted
     one_hot: bool = False  # whether the counters hold for one-hot targets only
 
     def arrays(self) -> list[Path]:
@@ -202,7 +204,7 @@ class _Recogniser:
                 case Node(op="multiply", args=(a, b)):
                     for o, t in ((a, b), (b, a)):
                         if o.op == "log" and _is_data(t):
-                            guesses.append((_unclipped(o.args[0]), t))
+                            guesses.append((self._logarithm(o)[1], t))
         for o, t in guesses:
             if contains(o, lambda n: n.op == "matmul") and (o, t) not in seen:
                 seen.add((o, t))
@@ -485,12 +487,13 @@ class _Recogniser:
                     plan.labels = labels
                 if counter.correct:
                     break
-            for entropy, labels, one_hot, floor in self._entropies(outputs, targets, list(rest)):
+            for entropy, labels, one_hot, logarithm in self._entropies(outputs, targets, list(rest)):
                 counter.entropy = -_take(rest, algebra.terms(entropy))
                 if counter.entropy:
-                    if plan.floor not in (None, floor) or (labels and plan.labels not in (None, labels)):
+                    if plan.logarithm not in (None, logarithm) or (labels and plan.labels not in (None, labels)):
                         raise Refused("logarithms of two kinds are counted", self._line(place))
-                    plan.floor, plan.labels, plan.one_hot = floor, labels or plan.labels, plan.one_hot or one_hot
+                    plan.logarithm = logarithm
+                    plan.labels, plan.one_hot = labels or plan.labels, plan.one_hot or one_hot
                     break
             if rest:
                 raise Refused(f"{_name(place)} counts something that is not understood", self._line(place))
@@ -507,24 +510,43 @@ class _Recogniser:
 
     def _entropies(
         self, outputs: Node, targets: Node, terms: list[Node]
-    ) -> Iterator[tuple[Node, Rows | None, bool, float]]:
-        """Yield the cross-entropy as it may be spelt, negative; labels; whether targets must be one-hot; the floor."""
+    ) -> Iterator[tuple[Node, Rows | None, bool, Logarithm]]:
+        """Yield the cross-entropy as it may be spelt, negative; labels; whether targets must be one-hot; the log."""
         if outputs.op != "softmax":
             return
         algebra = self.algebra
         n = outputs.shape[0]
-        clips = (node.args[1:] for node in walk(terms) if node.op == "clip")
-        for floor in (0.0, *sorted({low for low, high in clips if 0 < low < 0.5 and high == 1 - low})):
-            log = _Logarithm(algebra, floor)
+        for logarithm in sorted({self._logarithm(node)[0] for node in walk(terms) if node.op == "log"}):
+            log = partial(self._log, logarithm)
             if targets.op != "items":
                 own = algebra.sum_columns(algebra.multiply(targets, outputs))
-                yield algebra.sum(algebra.multiply(targets, log(outputs))), None, False, floor
-                yield algebra.sum(log(own)), None, True, floor
+                yield algebra.sum(algebra.multiply(targets, log(outputs))), None, False, logarithm
+                yield algebra.sum(log(own)), None, True, logarithm
             rows = [algebra.rows(outputs, k, k + 1) for k in range(n)]
             for whole, each, labels in self._classes(targets, n, terms):
                 one_hot = targets.op != "items"
-                yield algebra.sum(log(algebra.pick(outputs, whole))), labels, one_hot, floor
-                yield self._total(map(log, map(algebra.pick, rows, each))), labels, one_hot, floor
+                yield algebra.sum(log(algebra.pick(outputs, whole))), labels, one_hot, logarithm
+                yield self._total(map(log, map(algebra.pick, rows, each))), labels, one_hot, logarithm
+
+    def _logarithm(self, node: Node) -> tuple[Logarithm, Node]:
+        """Take a logarithm apart: what kind it is, and of what."""
+        (x,) = node.args
+        rest = self.algebra.terms(x)
+        offset = rest.pop(self.algebra.one, 0.0)
+        if list(rest.values()) == [1.0]:
+            (x,) = rest
+        else:
+            offset = 0.0
+        floor, ceiling, _ = Logarithm()
+        if x.op == "clip":
+            x, floor, ceiling = x.args
+        return Logarithm(floor, ceiling, offset), x
+
+    def _log(self, logarithm: Logarithm, x: Node) -> Node:
+        algebra = self.algebra
+        if logarithm[:2] != Logarithm()[:2]:
+            x = algebra.function("clip", x, logarithm.floor, logarithm.ceiling)
+        return algebra.function("log", algebra.add(x, algebra.number(logarithm.offset)))
 
     def _classes(self, targets: Node, n: int, terms: list[Node]) -> Iterator[tuple[Node, list[Node], Rows | None]]:
         """Yield the classes of n samples as they may be spelt, at once and one by one, and labels of their own."""
@@ -547,18 +569,6 @@ class _Recogniser:
         for node in nodes:
             total = self.algebra.add(total, node)
         return total
-
-
-@dataclass
-class _Logarithm:
-    """Log x, of x clipped to [floor, 1 - floor] where there is a floor."""
-
-    algebra: Algebra
-    floor: float
-
-    def __call__(self, x: Node) -> Node:
-        clipped = self.algebra.function("clip", x, self.floor, 1 - self.floor) if self.floor else x
-        return self.algebra.function("log", clipped)
 
 
 def _take(rest: dict[Node, float], unit: dict[Node, float]) -> float:
@@ -589,11 +599,6 @@ def _path(node: Node) -> Path:
 
 def _unsliced(node: Node) -> Node:
     inner: Node = node.args[0] if node.op == "slice" else node
-    return inner
-
-
-def _unclipped(node: Node) -> Node:
-    inner: Node = node.args[0] if node.op == "clip" else node
     return inner
 
 

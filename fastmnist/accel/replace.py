@@ -16,6 +16,7 @@ from fastmnist.accel.program import MISSING, Functions, Path, Refused, Scope
 from fastmnist.accel.recognise import Counter, Plan, Rows, recognise
 from fastmnist.accel.repeat import Repetition, recognise_repetition
 from fastmnist.accel.values import Trace
+from fastmnist.spec import Logarithm
 
 if TYPE_CHECKING:
     from fastmnist.engine import Packed
@@ -273,7 +274,7 @@ def _train_or_evaluate(
     )  # fmt: skip
     if shares:
         truth = prepared.settings["truth"]
-        prepared.settings["truth"] = truth._replace(floor=plan.floor or 0.0, threshold=_LEAST_SHARE)
+        prepared.settings["truth"] = truth._replace(logarithm=plan.logarithm or Logarithm(), threshold=_LEAST_SHARE)
     totals = prepared.run(None)
     if shares and totals.right_side != targets.size:
         raise Refused("softmax leaves the range of its exponentials")
@@ -290,7 +291,8 @@ def _score(outputs: NDArray[Any], targets: NDArray[Any], plan: Plan) -> _Score:
         if targets.dtype.kind not in "iu" or targets.min() < 0 or targets.max() >= n_out:
             raise Refused("the labels are not class numbers")
         targets = np.eye(n_out)[targets]
-    logs = np.log(np.clip(outputs, plan.floor, 1 - plan.floor) if plan.floor else outputs)
+    logarithm = plan.logarithm or Logarithm()
+    logs = np.log(np.clip(outputs, logarithm.floor, logarithm.ceiling) + logarithm.offset)
     entropy = -float(np.sum(targets * logs))
     _require_digits(plan, entropy, n)
     correct = np.argmax(outputs, axis=1) == np.argmax(targets, axis=1)
@@ -298,7 +300,7 @@ def _score(outputs: NDArray[Any], targets: NDArray[Any], plan: Plan) -> _Score:
 
 
 def _require_digits(plan: Plan, entropy: float, n: int) -> None:
-    if plan.floor is not None and not entropy > _LEAST_ENTROPY * n:
+    if plan.logarithm is not None and not entropy > _LEAST_ENTROPY * n:
         raise Refused("the entropy is too small for its digits to be the program's")
 
 

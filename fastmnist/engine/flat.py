@@ -237,11 +237,12 @@ class FlatNetwork:
         deltas = scratch(math.prod(shape), self.dtype).reshape(shape)
         scores = np.empty((capacity, 4))
         totals = np.zeros(5)
-        work = self._multiply_adds(packed) * capacity
+        for_one = self._multiply_adds(packed)
+        work = for_one * capacity
         threads = count_threads(threads)
         workers = threads if work > _PARALLEL_FROM else 1
         if per_sample:
-            helped = work // capacity * n_samples > _HELPED_FROM
+            helped = for_one * n_samples > _HELPED_FROM
             workers = min(workers, 1 + len(layout.panels)) if helped else 1
         else:
             workers = max(1, min(workers, int(self.table[:, spec.OUT_TILES].max()) // _TILES_PER_WORKER))
@@ -363,7 +364,7 @@ class FlatNetwork:
         outputs = np.empty((n if want_outputs else 0, n_out), self.dtype)
         scores = np.empty((0 if truth is None else n, 4))
         if truth is None:
-            truth = Truth(np.zeros(n, np.int64), np.empty(0, self.dtype), np.empty(0), 0.0, np.nan)
+            truth = Truth(np.zeros(n, np.int64), np.empty(0, self.dtype), np.empty(0), spec.Logarithm(), np.nan)
         capacity = EVALUATION_BLOCK
         threads = count_threads(threads)
         fixed = None if packed.dense else packed.blocks(self.dtype, capacity, threads)
@@ -477,6 +478,7 @@ def truth_of(
     y = np.asarray(labels)
     if y.shape[:1] != (n,):
         raise ValueError(f"labels have shape {y.shape}, but there are {n} images: one label for each is wanted.")
+    logarithm = spec.Logarithm(floor, 1 - floor)
     weights = np.empty(0) if sample_weights is None else np.array(sample_weights, np.float64)
     if sample_weights is not None and (weights.shape != (n,) or not np.isfinite(weights).all()):
         raise ValueError(f"sample weights have shape {weights.shape}; {n} finite numbers are wanted.")
@@ -492,7 +494,7 @@ def truth_of(
                 f"labels lie between {low} and {high}; the network has {n_out} outputs, so 0 to {n_out - 1} are "
                 "accepted."
             )
-        return Truth(y.astype(np.int64), np.empty(0, dtype), weights, floor, threshold)
+        return Truth(y.astype(np.int64), np.empty(0, dtype), weights, logarithm, threshold)
     if y.shape != (n, n_out):
         raise ValueError(f"labels have shape {y.shape}; ({n},) integers or ({n}, {n_out}) targets are wanted.")
     if y.dtype.kind not in "biuf":
@@ -500,9 +502,9 @@ def truth_of(
     best = np.argmax(y, axis=1)
     one_hot = np.count_nonzero(y) == n and bool((y[np.arange(n), best] == 1).all())
     if one_hot:
-        return Truth(best, np.empty(0, dtype), weights, floor, threshold)
+        return Truth(best, np.empty(0, dtype), weights, logarithm, threshold)
     if not np.isfinite(y).all():
         raise ValueError("labels hold NaN or infinity; all targets must be finite.")
     padded = np.zeros((n, spec.padded(n_out, dtype.itemsize)), dtype)
     padded[:, :n_out] = y
-    return Truth(best, padded.reshape(-1), weights, floor, threshold)
+    return Truth(best, padded.reshape(-1), weights, logarithm, threshold)

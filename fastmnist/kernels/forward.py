@@ -26,6 +26,7 @@ from fastmnist.spec import (
     ROWS,
     VALUES,
     WEIGHTS,
+    Logarithm,
 )
 
 
@@ -35,7 +36,7 @@ class Truth(NamedTuple):
     labels: np.ndarray  # (n_rows,) int64: the class, or the argmax of the target vector
     targets: np.ndarray  # (n_rows, tiles * V) flattened float, empty where the targets are one-hot
     weights: np.ndarray  # (n_rows,) float64: factor on a row's losses and gradient; empty where all are 1
-    floor: float  # probabilities are clipped to [floor, 1 - floor] when a cross-entropy is reported
+    logarithm: Logarithm  # of the cross-entropies that are reported
     threshold: float  # outputs above it count as 1 in `score_outputs`; NaN if nobody asks
 
 
@@ -139,7 +140,7 @@ def score_row(b, r, blocks, layers, truth, values, at):
     here = at + layers[last, VALUES] * blocks.capacity + r * lanes
     squared, entropy, correct, sides = score_outputs(
         values, here, blocks.capacity * lanes, n_out, layers[last, ACTIVATION], truth.labels[n], truth.targets,
-        n * layers[last, OUT_TILES] * lanes, truth.floor, truth.threshold,
+        n * layers[last, OUT_TILES] * lanes, truth.logarithm, truth.threshold,
     )  # fmt: skip
     weight = row_weight(truth, n)
     return weight * squared, weight * entropy, correct, sides

@@ -233,11 +233,11 @@ def _target(z, t, label, targets, target_at):
 
 
 @kernel
-def score_outputs(z, at, tile_step, n_units, activation, label, targets, target_at, floor, threshold):
+def score_outputs(z, at, tile_step, n_units, activation, label, targets, target_at, logarithm, threshold):
     """(squared error, cross-entropy, argmax right, outputs on the right side of `threshold`) of one finished row.
 
     targets[target_at:] is the row's target vector, padded to whole tiles; where `targets` is empty it is 1 at `label`.
-    The cross-entropy is that of probabilities clipped to [floor, 1 - floor]. A NaN as `threshold` counts nothing.
+    The cross-entropy has the logarithms of `Logarithm`. A NaN as `threshold` counts nothing.
     """
     lanes = lanes_of(z)
     squared = _constant(z, 0.0)
@@ -255,15 +255,15 @@ def score_outputs(z, at, tile_step, n_units, activation, label, targets, target_
     entropy = 0.0
     if activation == SOFTMAX or activation == SIGMOID:
         if targets.size == 0 and activation == SOFTMAX:
-            entropy = -_log(own, floor)
+            entropy = -_log(own, logarithm)
         else:
             for o in range(n_units):
                 v = z[at + o // lanes * tile_step + o % lanes]
                 target = z.dtype.type(o == label) if targets.size == 0 else targets[target_at + o]
                 if target != 0:
-                    entropy -= target * _log(v, floor)
+                    entropy -= target * _log(v, logarithm)
                 if activation == SIGMOID and target != 1:
-                    entropy -= (1 - target) * _log(1 - v, floor)
+                    entropy -= (1 - target) * _log(1 - v, logarithm)
     sides = 0
     if threshold == threshold:
         for o in range(n_units):
@@ -274,9 +274,11 @@ def score_outputs(z, at, tile_step, n_units, activation, label, targets, target_
 
 
 @kernel
-def _log(p, floor):
-    """Log p, p clipped to [floor, 1 - floor]; NaN stays NaN."""
-    return math.log(min(max(float(p), floor), 1 - floor)) if p == p else float(p)
+def _log(p, logarithm):
+    """The logarithm of a probability, see `Logarithm`; NaN stays NaN."""
+    if p != p:
+        return float(p)
+    return math.log(min(max(float(p), logarithm.floor), logarithm.ceiling) + logarithm.offset)
 
 
 @kernel
