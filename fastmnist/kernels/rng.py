@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastmnist._jit import entry, inlined, kernel
+from fastmnist.kernels.simd import put
 from fastmnist.kernels.sparse import share
 from fastmnist.spec import INTEGERS, KEEP_BELOW
 
@@ -107,17 +108,19 @@ def philox4x32(c0, c1, c2, c3, k0, k1):
 
 @kernel
 def _philox_row(k0, k1, epoch, layer, row, n_units, threshold, out, at):
-    for unit in range(0, n_units, 4):
-        words = philox4x32(
-            np.uint32(unit // 4),
-            np.uint32(row),
-            np.uint32(layer),
-            np.uint32(epoch),
-            np.uint32(k0),
-            np.uint32(k1),
-        )
-        for k in range(min(4, n_units - unit)):
-            out[at + unit + k] = words[k] >= threshold
+    """Draws of a row: whole blocks in a loop without branches, of which LLVM does many at a time; then the rest."""
+    key_0, key_1 = np.uint32(k0), np.uint32(k1)
+    c1, c2, c3 = np.uint32(row), np.uint32(layer), np.uint32(epoch)
+    n_blocks = n_units // 4
+    for block in range(n_blocks):
+        words = philox4x32(np.uint32(block), c1, c2, c3, key_0, key_1)
+        put(out, at + 4 * block, words[0] >= threshold)
+        put(out, at + 4 * block + 1, words[1] >= threshold)
+        put(out, at + 4 * block + 2, words[2] >= threshold)
+        put(out, at + 4 * block + 3, words[3] >= threshold)
+    words = philox4x32(np.uint32(n_blocks), c1, c2, c3, key_0, key_1)
+    for k in range(n_units % 4):
+        out[at + 4 * n_blocks + k] = words[k] >= threshold
 
 
 @entry
