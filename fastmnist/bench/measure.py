@@ -16,7 +16,9 @@ from fastmnist.bench.rows import Array, Row, Side, Work
 TOLERANCE = {"float64": 1e-9, "float32": 1e-3}
 
 # Seconds between two sides, see `in_turn`.
-_REST = 0.3
+REST = 0.3
+# Seconds that a repetition lasts at least. Row A's epoch takes 1 ms, and twice as long with caches gone cold in a rest.
+_LEAST = 0.02
 
 
 @dataclass(frozen=True)
@@ -113,18 +115,23 @@ def measure(
 def in_turn(sides: Sequence[tuple[Side, int]], repetitions: int) -> list[list[float]]:
     """Run all sides in turn, again and again; return for each the quartiles of its seconds by sample.
 
-    The number beside each side is that of its samples. Before each there is a rest, if there is to be more than one
-    repetition: OpenMP's threads go on spinning for 0.2 s, and whoever came after PyTorch would pay for them.
+    The number beside each side is that of its samples. A run that is short is repeated. Before each there is a rest, if
+    there is to be more than one repetition: OpenMP's threads go on spinning for 0.2 s, and whoever came after PyTorch
+    would pay for them.
     """
-    rest = _REST if repetitions > 1 else 0.0
+    rest = REST if repetitions > 1 else 0.0
     times = [[_seconds_rested(side.run, rest) / n for side, n in sides] for _ in range(repetitions)]
     quartiles: list[list[float]] = np.percentile(times, [25, 50, 75], axis=0).T.tolist()
     return quartiles
 
 
 def _seconds_rested(run: Callable[[], object], rest: float) -> float:
+    """Return the mean of as many runs as take `_LEAST` seconds, at least one."""
     time.sleep(rest)
-    return seconds(run)
+    times = [seconds(run)]
+    while sum(times) < _LEAST:
+        times.append(seconds(run))
+    return sum(times) / len(times)
 
 
 def seconds(run: Callable[[], object]) -> float:

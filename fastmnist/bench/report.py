@@ -134,8 +134,8 @@ def footer(report: Report) -> Iterator[str]:
     )
     yield versions + (f"; not installed: {', '.join(report['missing'])}" if report["missing"] else "")
     yield (
-        f"Data: {report['data']}. Medians of {report['repetitions']} repetitions, all sides taking turns. "
-        "Where fewer samples were timed than the row has, the time per sample is extrapolated."
+        f"Data: {report['data']}. Medians of {report['repetitions']} repetitions, each of an epoch or 20 ms, all sides "
+        "taking turns. Where fewer samples were timed than the row has, the time per sample is extrapolated."
     )
     limits = ", ".join(f"{limit:.0e} in {dtype}" for dtype, limit in report["tolerance"].items())
     yield (

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmnist.bench.measure import seconds
+from fastmnist.bench.measure import REST, seconds
 from fastmnist.bench.setting import CannotMeasure, Setting
 from fastmnist.bench.words import comparison, duration
 
@@ -41,6 +41,7 @@ def measure(setting: Setting) -> dict[str, Any]:
         running = [side for side in sides if not side.reached]
         for seed in range(n_seeds):
             for side in running:
+                time.sleep(0 if setting.quick else REST)
                 side.train(seed, rates)
         for side in running:
             side.test(epoch)
