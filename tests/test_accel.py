@@ -249,9 +249,13 @@ STYLES = {
     "entropy of the share of the class and a trace": (
         changed(
             DROPPED,
-            (ENTROPY, "        loss += np.mean(-np.log((p + 1e-3)[np.arange(5), y[n:n + 5]]))\n"),
+            (ENTROPY, "        loss += np.mean(-np.log((p + 1e-9)[np.arange(5), y[n:n + 5]]))\n"),
             (TEST_ENTROPY, "        test_loss -= np.log(q[0, np.argmax(test_labels[i])] + 1e-3)\n"),
         ),
+        2,
+    ),
+    "entropy of shares and a trace, picked last": (
+        changed(DROPPED, (ENTROPY, "        loss += np.mean(-np.log(p + 1e-5)[np.arange(5), y[n:n + 5]])\n")),
         2,
     ),
     "entropy of shares clipped on one side": (

@@ -277,14 +277,13 @@ class Algebra:
 
     def pick(self, x: Node, columns: Node) -> Node:
         """Return one entry of each row of x, those in the columns that are listed, as a row."""
+        rest = self.terms(x)
+        offset = rest.pop(self.one, 0.0)
+        if offset:  # a number added to all entries, or to those that are picked
+            return self.add(self.pick(self._sum(rest, x.shape), columns), self.number(offset))
         c, a = self.scaled(x)
-        if a.op in ("log", "clip"):  # of all entries or of those that are picked
+        if a.op in ("log", "clip"):  # likewise
             return self.times(c, self.function(a.op, self.pick(a.args[0], columns), *a.args[1:]))
-        if a.op == "add" and self.one in self.terms(a):  # a number added to all entries, or to those
-            rest = self.terms(a)
-            offset = rest.pop(self.one)
-            picked = self.pick(self._sum(rest, a.shape), columns)
-            return self.times(c, self.add(picked, self.number(offset)))
         return self.times(c, self.leaf("pick", a, columns, shape=columns.shape))
 
     def rows(self, x: Node, first: int, last: int) -> Node:

@@ -300,7 +300,9 @@ def _score(outputs: NDArray[Any], targets: NDArray[Any], plan: Plan) -> _Score:
 
 
 def _require_digits(plan: Plan, entropy: float, n: int) -> None:
-    if plan.logarithm is not None and not entropy > _LEAST_ENTROPY * n:
+    # Above 1, p + offset has a logarithm of the other sign: an entropy above n times the offset is no small difference
+    # of large sums.
+    if plan.logarithm is not None and not entropy > max(_LEAST_ENTROPY, plan.logarithm.offset) * n:
         raise Refused("the entropy is too small for its digits to be the program's")
 
 

@@ -31,8 +31,8 @@ _DENSE_INPUTS = 1 << 24
 # Multiply-adds a second to size the first slice by; row B on one thread does 25e9, row E on two 75e9.
 _FIRST_GUESS = 10e9
 # Multiply-adds, and blocks, of per-sample SGD after which no update may be left over: the next call may begin there,
-# whenever it does, with the same result. Row B's run takes 2 ms.
-_RUN, _RUN_BLOCKS = 50_000_000, 64
+# whenever it does, with the same result. A run depends on the network and the images alone; the longest take 50 ms.
+_RUN, _RUN_BLOCKS = 1_000_000_000, 64
 # Multiply-adds of a block below which a second thread costs more than it saves.
 _PARALLEL_FROM = 20_000
 # Multiply-adds of a call of per-sample SGD from which helpers are woken. Row A's calls have 13e6 and take 0.9 ms on one

@@ -168,7 +168,10 @@ class Packed:
         )
 
     def gram(self, dtype: np.dtype[Any], blocks: sparse.Blocks, workers: int, keep: bool) -> Floats:
-        """Inner products of each sample, (blocks, capacity, 2, padded): with the block before, and with its own."""
+        """Inner products of each sample, (blocks, capacity, 2, padded): with the block before, and with its own.
+
+        The first block has zeros for the one before.
+        """
 
         def make() -> Floats:
             n_inputs, padded = -(-self.shape[1] // 4) * 4, spec.padded(blocks.capacity, dtype.itemsize)

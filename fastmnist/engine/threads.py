@@ -1,7 +1,8 @@
 """Running a kernel's workers, each on a thread of its own.
 
 Kernels release the GIL, and meet at barriers of their own. Python's threads are used and not Numba's `prange`, because
-all workers must run at the same time; it also makes forks and concurrent callers safe, with no threading layer at all.
+workers that meet must run at the same time; it also makes forks and concurrent callers safe, with no threading layer at
+all.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ def run_with_helpers(kernel: Any, n_workers: int, counts: NDArray[np.int64], *ar
     """Call ``kernel(0, n_workers, counts, *arguments)`` while other workers help, for kernels that go step by step.
 
     Worker 0 needs nobody, so this thread is it, and begins at once: row A's calls take 0.9 ms. A thread that is woken
-    by a running one is sent to another core; two that are woken together often were not.
+    by a running one is sent to another core; two that are woken together often were not. Should worker 0 never begin,
+    helpers find jobs of the first step only, which writes to nothing but scratch memory.
     """
     if n_workers == 1 or numba.config.DISABLE_JIT or not _busy.acquire(blocking=False):
         kernel(0, 1, counts, *arguments)
@@ -104,6 +106,8 @@ def run_with_helpers(kernel: Any, n_workers: int, counts: NDArray[np.int64], *ar
         finally:
             dismiss(counts)
             _wait_for(helpers)
+        for helper in helpers:
+            helper.result()
     finally:
         _busy.release()
 

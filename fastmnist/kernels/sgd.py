@@ -1,8 +1,9 @@
 """Training: exact blocked per-sample SGD, and mini-batch steps with any optimiser.
 
-Both run block by block in two alternating stages: the first layer and the weight updates, split by tiles of units, each
-owned by one worker; and the rest. Nobody adds up numbers across workers, so results do not depend on their number.
-Deltas carry the factor of the update (minus the learning rate, or the gradient's 1 / B) from the output layer down.
+Both run block by block. A mini-batch goes through two stages, split by tiles of units, then by rows; a block of
+per-sample SGD through three, of which worker 0 takes the one that goes row by row. Nobody adds up numbers across
+workers, so results do not depend on their number. Deltas carry the factor of the update (minus the learning rate, or
+the gradient's 1 / B) from the output layer down.
 """
 
 from __future__ import annotations
