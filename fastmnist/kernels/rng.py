@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastmnist._jit import entry, inlined, kernel
-from fastmnist.kernels.simd import put
+from fastmnist.kernels.simd import fetch, put
 from fastmnist.kernels.sparse import share
 from fastmnist.spec import INTEGERS, KEEP_BELOW
 
@@ -19,8 +19,14 @@ _MATRIX = np.uint32(0x9908B0DF)
 
 
 @inlined
-def _twist(upper, lower):
-    mixed = np.uint32((upper & _UPPER) | (lower & _LOWER))
+def _word(words, i):
+    """words[i] for i >= 0: where an index might be negative, LLVM leaves the loop in scalars."""
+    return np.uint32(fetch(words, i))
+
+
+@inlined
+def _twist(key, upper, lower):
+    mixed = np.uint32((_word(key, upper) & _UPPER) | (_word(key, lower) & _LOWER))
     return np.uint32((mixed >> np.uint32(1)) ^ (np.uint32(mixed & np.uint32(1)) * _MATRIX))
 
 
@@ -31,21 +37,21 @@ def _next_words(key, words):
     Three loops whose reads lie at least 227 words away from their writes, so that each runs in vectors.
     """
     for i in range(_N - _M):
-        key[i] = key[i + _M] ^ _twist(key[i], key[i + 1])
+        put(key, i, _word(key, i + _M) ^ _twist(key, i, i + 1))
     for i in range(_N - _M, _N - 1):
-        key[i] = key[i + _M - _N] ^ _twist(key[i], key[i + 1])
-    key[_N - 1] = key[_M - 1] ^ _twist(key[_N - 1], key[0])
+        put(key, i, _word(key, i + _M - _N) ^ _twist(key, i, i + 1))
+    put(key, _N - 1, _word(key, _M - 1) ^ _twist(key, _N - 1, 0))
     _temper(key, words)
 
 
 @kernel
 def _temper(key, words):
     for i in range(_N):
-        y = key[i]
+        y = _word(key, i)
         y = np.uint32(y ^ (y >> np.uint32(11)))
         y = np.uint32(y ^ (np.uint32(y << np.uint32(7)) & np.uint32(0x9D2C5680)))
         y = np.uint32(y ^ (np.uint32(y << np.uint32(15)) & np.uint32(0xEFC60000)))
-        words[i] = np.uint32(y ^ (y >> np.uint32(18)))
+        put(words, i, y ^ (y >> np.uint32(18)))
 
 
 @entry
@@ -67,7 +73,7 @@ def mt19937_draws(key, position, draw, rate, words, out):
         if draw == INTEGERS:
             count = min(_N - position, out.size - n)
             for k in range(count):
-                out[n + k] = words[position + k] & np.uint32(1)
+                put(out, n + k, _word(words, position + k) & np.uint32(1))
             n += count
             position += count
         else:
