@@ -67,6 +67,11 @@ def panel_of(tile: int, n_tiles: int) -> tuple[int, int]:
     return first, n_tiles - first if panel == last else PANEL_TILES
 
 
+def whole_quads(n_inputs: int) -> int:
+    """Round inputs up to whole quads."""
+    return -(-n_inputs // 4) * 4
+
+
 class Logarithm(NamedTuple):
     """How the probabilities p of a reported cross-entropy are taken: log(min(max(p, floor), ceiling) + offset)."""
 
@@ -209,7 +214,7 @@ class Layout:
     @property
     def n_rows(self) -> int:
         """Rows of each panel of the first layer: inputs, rounded up to whole quads."""
-        return -(-self.sizes[0] // 4) * 4
+        return whole_quads(self.sizes[0])
 
     @property
     def panels(self) -> tuple[tuple[int, int], ...]:

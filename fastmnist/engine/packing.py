@@ -174,7 +174,7 @@ class Packed:
         """
 
         def make() -> Floats:
-            n_inputs, padded = -(-self.shape[1] // 4) * 4, spec.padded(blocks.capacity, dtype.itemsize)
+            n_inputs, padded = spec.whole_quads(self.shape[1]), spec.padded(blocks.capacity, dtype.itemsize)
             gram = np.empty((len(blocks.start), blocks.capacity, 2, padded), dtype)
             columns = zeros(workers * 2 * n_inputs * padded, dtype)
             products = scratch(workers * blocks.capacity * padded, dtype)

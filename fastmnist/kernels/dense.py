@@ -208,12 +208,28 @@ def back_and_update(d, d_at, w, w_at, x, x_at, out, out_at, capacity, n_units, n
 
 
 @kernel
+def clear(values, at, row_step, tile_step, r0, r1, t0, t1):
+    """values[t, r] = 0."""
+    for t in range(t0, t1):
+        for r in range(r0, r1):
+            vstore(values, at + t * tile_step + r * row_step, 0, vsplat(values.dtype.type(0), W1))
+
+
+@inlined
+def sum_rows(d, at, n_rows):
+    """Sum of a tile of all rows, the first of which lies at `at`."""
+    lanes = lanes_of(d)
+    total = vsplat(d.dtype.type(0), W1)
+    for r in range(n_rows):
+        total = vadd(total, vload(d, at + r * lanes, 0, W1))
+    return total
+
+
+@kernel
 def add_rows(d, d_at, capacity, n_rows, out, out_at, t0, t1, factor):
     """out[t] += factor * sum_r d[t, r] for tiles t0 <= t < t1: the bias gradient."""
     lanes = lanes_of(out)
     for t in range(t0, t1):
-        total = vsplat(out.dtype.type(0), W1)
-        for r in range(n_rows):
-            total = vadd(total, vload(d, d_at + (t * capacity + r) * lanes, 0, W1))
+        total = sum_rows(d, d_at + t * capacity * lanes, n_rows)
         p = out_at + t * lanes
         vstore(out, p, 0, vfma(vsplat(out.dtype.type(factor), W1), total, vload(out, p, 0, W1)))

@@ -24,7 +24,7 @@ from fastmnist.kernels.barrier import (
     next_step,
     owned,
 )
-from fastmnist.kernels.dense import add_rows, back_and_update, product
+from fastmnist.kernels.dense import add_rows, back_and_update, clear, product, sum_rows
 from fastmnist.kernels.forward import (
     first_layer_forward,
     mask_start,
@@ -34,7 +34,7 @@ from fastmnist.kernels.forward import (
 )
 from fastmnist.kernels.pointwise import activate, add_penalty, optimizer_step, output_deltas, through_activation
 from fastmnist.kernels.simd import W1, W2, W3, W4, W5, group_size, lanes_of, prefetch, vadd, vfma, vload, vsplat, vstore
-from fastmnist.kernels.sparse import count_panels, panel_end, panel_part, rows_of, sparse_update
+from fastmnist.kernels.sparse import count_panels, gram_row, panel_end, panel_part, rows_of, sparse_update
 from fastmnist.spec import (
     ACTIVATION,
     ADAM,
@@ -144,14 +144,6 @@ def activate_first(b, blocks, layers, dropout, values, r0, r1, t0, t1):
 
 
 @inlined
-def gram_row(b, r, blocks, lanes):
-    """Where the products of row r of block b lie, first with the block before, and from where with its own."""
-    row = -(-blocks.capacity // lanes) * lanes
-    at = (b * blocks.capacity + r) * 2 * row
-    return at, at + row
-
-
-@inlined
 def _fetch_products(b, r, blocks, gram):
     """Have the Gram products of a row fetched while the block before is at work: 3 % of row B's time."""
     lanes = lanes_of(gram)
@@ -176,14 +168,12 @@ def _follow_block(b, blocks, layers, gram, values, before):
     step = blocks.capacity * lanes
     n_rows = rows_of(b, blocks)
     n_tiles = layers[0, OUT_TILES]
-    at, _ = gram_row(b, ZERO, blocks, lanes)
-    row, _ = gram_row(ZERO, ONE, blocks, lanes)
+    at, own = gram_row(b, ZERO, blocks, lanes)
+    row = 2 * (own - at)
     product(gram, at, row, ONE, before, ZERO, lanes, step, values, ZERO, lanes, step, n_rows, blocks.capacity, n_tiles)
     if layers[0, BIASES] >= 0:
         for t in range(n_tiles):
-            total = vsplat(values.dtype.type(0), W1)
-            for s in range(blocks.capacity):
-                total = vadd(total, vload(before, t * step + s * lanes, 0, W1))
+            total = sum_rows(before, t * step, blocks.capacity)
             for r in range(n_rows):
                 p = t * step + r * lanes
                 vstore(values, p, 0, vadd(vload(values, p, 0, W1), total))
@@ -342,14 +332,6 @@ def _back(k, blocks, layers, weights, deltas, r0, r1, t0, t1):
         )  # fmt: skip
 
 
-@kernel
-def _clear(values, at, row_step, tile_step, r0, r1, t0, t1):
-    """values[t, r] = 0."""
-    for t in range(t0, t1):
-        for r in range(r0, r1):
-            vstore(values, at + t * tile_step + r * row_step, 0, vsplat(values.dtype.type(0), W1))
-
-
 @inlined
 def _collapse_repeats(layers, params, sums, t0, t1, repeats):
     """Tiles of layer 1 after `repeats` equal updates U (in `sums`): params = W + r U, sums = sum of the W on the way.
@@ -400,13 +382,13 @@ def _gradients(w, n_workers, paces, b, repeat, blocks, layers, weights, dropout,
         end = panel_end(t, t1, layers[0, OUT_TILES])
         if n_layers > 1:
             if repeat == 0:
-                _clear(deltas, ZERO, lanes, step, ZERO, n_rows, t, end)
+                clear(deltas, ZERO, lanes, step, ZERO, n_rows, t, end)
             if collapsed:
                 _upper_gradient(ONE, b, blocks, layers, values, deltas, weights.grads, t, end)
                 _collapse_repeats(layers, params, weights.grads, t, end, updates.repeats)
                 _back(ONE, blocks, layers, weights.grads, deltas, ZERO, n_rows, t, end)
                 unit = layers[1, IN_TILES] * lanes
-                _clear(weights.grads, layers[1, WEIGHTS], unit, lanes, ZERO, layers[1, N_OUT], t, end)
+                clear(weights.grads, layers[1, WEIGHTS], unit, lanes, ZERO, layers[1, N_OUT], t, end)
             else:
                 _back(ONE, blocks, layers, params, deltas, ZERO, n_rows, t, end)
             if last_repeat:
@@ -547,7 +529,7 @@ def _work_on_rows(
     for k in range(n_layers - 1, 1, -1):
         below = layers[k - 1, VALUES] * blocks.capacity
         tiles = layers[k, IN_TILES]
-        _clear(deltas, below, lanes, blocks.capacity * lanes, r0, r1, ZERO, tiles)
+        clear(deltas, below, lanes, blocks.capacity * lanes, r0, r1, ZERO, tiles)
         _back(k, blocks, layers, params, deltas, r0, r1, ZERO, tiles)
         deltas_through(b, k - 1, blocks, layers, dropout, values, deltas, r0, r1, ZERO, tiles)
 

@@ -18,6 +18,7 @@ import numpy as np
 from fastmnist import spec
 from fastmnist._jit import ZERO, entry, inlined, kernel
 from fastmnist.kernels.barrier import take
+from fastmnist.kernels.dense import clear
 from fastmnist.kernels.simd import (
     W1,
     W2,
@@ -505,6 +506,14 @@ def sparse_update(b, blocks, deltas, deltas_at, n_rows, n_tiles, out, at, t0, t1
 
 
 @inlined
+def gram_row(b, r, blocks, lanes):
+    """Where the products of row r of block b lie, first with the block before, and from where with its own."""
+    row = -(-blocks.capacity // lanes) * lanes
+    at = (b * blocks.capacity + r) * 2 * row
+    return at, at + row
+
+
+@inlined
 def _column_at(column, n_tiles, n_inputs, lanes):
     """Where a column begins in panels of n_inputs rows, and a row's length."""
     tile = column // lanes
@@ -534,10 +543,7 @@ def _gram_block(b, blocks, n_tiles, n_inputs, columns, at, products, products_at
     """gram[r, s] = x_r . column s for the rows of block b; gram from offset `gram_at`, 2 * n_tiles tiles a row."""
     lanes = lanes_of(gram)
     n_rows = rows_of(b, blocks)
-    zero = vsplat(gram.dtype.type(0), W1)
-    for t in range(n_tiles):
-        for r in range(n_rows):
-            vstore(products, products_at + (t * blocks.capacity + r) * lanes, 0, zero)
+    clear(products, products_at, lanes, blocks.capacity * lanes, ZERO, n_rows, ZERO, n_tiles)
     sparse_forward(b, blocks, columns, at, n_inputs, n_tiles, products, products_at, ZERO, n_tiles)
     for r in range(n_rows):
         for t in range(n_tiles):
@@ -556,7 +562,6 @@ def gram_products(w, n_workers, queue, blocks, n_inputs, columns, products, gram
     lanes = lanes_of(gram)
     n_tiles = -(-blocks.capacity // lanes)
     size = n_inputs * n_tiles * lanes
-    row = 2 * n_tiles * lanes
     n_blocks = blocks.start.size
     begin = take(queue) * _GRAM_BLOCKS
     while begin < n_blocks:
@@ -564,9 +569,10 @@ def gram_products(w, n_workers, queue, blocks, n_inputs, columns, products, gram
         for b in range(max(begin - 1, 0), end):
             _set_columns(b, blocks, n_tiles, n_inputs, columns, (2 * w + b % 2) * size, True)
             if b >= begin:
+                first, second = gram_row(b, ZERO, blocks, lanes)
                 for own in range(2):
                     at = (2 * w + (b + 1 + own) % 2) * size
-                    gram_at = b * blocks.capacity * row + own * n_tiles * lanes
+                    gram_at = second if own else first
                     products_at = w * n_tiles * blocks.capacity * lanes
                     _gram_block(b, blocks, n_tiles, n_inputs, columns, at, products, products_at, gram, gram_at)
                 if b > 0:
