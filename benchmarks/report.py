@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN = "<!-- speed: written by benchmarks/report.py -->"
 END = "<!-- /speed -->"
-COLOURS = ("#444444", "#999999", "#4477aa", "#66ccee", "#228833", "#99cc66", "#ee6677", "#aa3377")
+COLOURS = ("#444444", "#999999", "#4477aa", "#66ccee", "#228833", "#99cc66", "#ee6677", "#aa3377", "#ccbb44")
 OWN = "fastmnist, "  # how the names of our own other ways begin
 PER = {"sample": "", "epoch": ", per epoch", "evaluation": ""}  # the titles of the others say it
 

@@ -1,6 +1,7 @@
 """``fastmnist bench``, the kernel registry, and the script that writes the speed table."""
 
 import copy
+import gc
 import importlib.util
 import json
 import re
@@ -14,6 +15,7 @@ import report as table_script
 from fastmnist import _jit, data, scripts
 from fastmnist.__main__ import main
 from fastmnist.bench import machine, measure, peers, report, rows, words
+from fastmnist.bench.peers import alone, with_numpy
 from fastmnist.bench.sections import accuracy, cold_start, growth, memory
 from fastmnist.bench.setting import Course, Recipe, Setting
 
@@ -45,9 +47,9 @@ def test_bench_prints_one_json_object(quick, capsys):
     row = result["rows"]["B"]
     assert (row["per"], row["dtype"], row["images"]) == ("sample", "float64", 400)
     assert 0 < row["share_of_peak"] == pytest.approx(row["flops"] / (1e11 * result["threads"]))
-    ours, numpy_script = row["cells"]
+    ours, numpy_script, warm = row["cells"]
     assert (ours["peer"], ours["ratio"], ours["samples"]) == ("fastmnist", 1, 400)
-    assert numpy_script["peer"] == "NumPy script"
+    assert (numpy_script["peer"], warm["peer"]) == ("NumPy script", "NumPy script, warm heap")
     assert numpy_script["ratio"] == pytest.approx(numpy_script["median"] / ours["median"])
     assert 0 < numpy_script["low"] <= numpy_script["median"] <= numpy_script["high"]
     assert numpy_script["deviation"] < 1e-9
@@ -183,6 +185,30 @@ def test_a_side_that_fails_gets_no_time_and_says_why():
     cell = cells(small_work("B-TEST"), broken)["Broken"]
     assert cell.median is None
     assert cell.refused.startswith("failed: AttributeError: ")
+
+
+def test_a_process_of_its_own_starts_afresh_and_ends_with_its_side():
+    work = small_work("C").first(50)
+    there, here = alone.script(work), with_numpy.script(work)
+    process = there.run.__self__._process
+    np.random.seed(1)
+    for _ in range(2):  # the stream goes on, and so do the weights
+        there.run()
+        here.run()
+        for a, b in zip(there.result(), here.result(), strict=True):
+            assert np.array_equal(a, b)
+    assert process.poll() is None
+    del there
+    gc.collect()
+    assert process.wait(10) == 0
+
+
+def test_a_process_of_its_own_that_dies_is_told():
+    side = alone.script(small_work("B").first(50))
+    process = side.run.__self__._process
+    process.kill()
+    with pytest.raises((RuntimeError, BrokenPipeError)):
+        side.run()
 
 
 def test_not_a_number_agrees_with_nothing():

@@ -13,7 +13,7 @@ from typing import Any
 from fastmnist import __version__, engine
 from fastmnist.bench import machine
 from fastmnist.bench.measure import TOLERANCE, measure
-from fastmnist.bench.peers import ONE_THREAD, PEERS, Peer
+from fastmnist.bench.peers import ONE_THREAD, PEERS, WARM_SCRIPT, Peer
 from fastmnist.bench.rows import ROWS, work_for
 from fastmnist.bench.sections import SECTIONS
 from fastmnist.bench.setting import CannotMeasure, Setting
@@ -134,7 +134,7 @@ def footer(report: Report) -> Iterator[str]:
     )
     yield versions + (f"; not installed: {', '.join(report['missing'])}" if report["missing"] else "")
     yield (
-        f"Data: {report['data']}. Medians of {report['repetitions']} repetitions, each of an epoch or 20 ms, all sides "
+        f"Data: {report['data']}. Medians of {report['repetitions']} repetitions, each of an epoch or 0.1 s, all sides "
         "taking turns. Where fewer samples were timed than the row has, the time per sample is extrapolated."
     )
     limits = ", ".join(f"{limit:.0e} in {dtype}" for dtype, limit in report["tolerance"].items())
@@ -142,6 +142,13 @@ def footer(report: Report) -> Iterator[str]:
         "Checked before timing: the weights that two batches or 100 samples lead to (in an evaluation, the error and "
         f"the correct count) agree, as a share of their change, to {limits}."
     )
+    if any(cell["peer"] == WARM_SCRIPT.name for row in report["rows"].values() for cell in row["cells"]):
+        yield (
+            "NumPy script: in a process of its own, which has done nothing but load the images; with temporaries of "
+            "more than 128 KB it may get memory from the system, and give it back, in every iteration. "
+            f"{WARM_SCRIPT.name}: the same loop in this process, which keeps the memory, as glibc does once a larger "
+            "block has been freed; a script that has imported Keras is as fast."
+        )
     for dtype, peaks in report["peak_flops"].items():
         rates = " and ".join(f"{rate / 1e9:,.0f} with {n}" for n, rate in peaks.items())
         yield f"Multiply-add peak, {dtype}, billions of operations a second by threads: {rates}."

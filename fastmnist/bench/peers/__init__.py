@@ -55,12 +55,15 @@ OURS = Peer("fastmnist", "ours", "kernels", "numba", lambda row: True)
 
 ONE_THREAD = Peer("fastmnist, 1 thread", "ours", "one_thread", "numba", lambda row: True)
 
+WARM_SCRIPT = Peer("NumPy script, warm heap", "with_numpy", "script", "numpy", _trains_script)
+
 PEERS = (
     ONE_THREAD,
     Peer("fastmnist, plain arrays", "ours", "plain_arrays", "numba", lambda row: True),
     Peer("fastmnist, float64", "ours", "float64", "numba", lambda row: row.per_sample and row.dtype == "float32"),
     Peer("fastmnist, one by one", "ours", "one_by_one", "numba", lambda row: row.trainings > 1),
-    Peer("NumPy script", "with_numpy", "script", "numpy", _trains_script),
+    Peer("NumPy script", "alone", "script", "numpy", _trains_script),
+    WARM_SCRIPT,
     Peer("NumPy", "with_numpy", "batches", "numpy", lambda row: row.batch_size > 1 or row.evaluates),
     Peer("Numba loop", "with_numba", "every_pixel", "numba", _trains_script),
     Peer("Numba loop, no zeros", "with_numba", "non_zero_pixels", "numba", _trains_script),
