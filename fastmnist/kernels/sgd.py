@@ -353,56 +353,60 @@ def _collapse_repeats(layers, params, sums, t0, t1, repeats):
 
 
 @inlined
-def _step_biases(layers, k, b, blocks, deltas, target, w, n_workers, paces, factor):
-    t0, t1 = owned(layers[k, OUT_TILES], w, n_workers, paces)
-    if layers[k, BIASES] >= 0:
-        here = layers[k, VALUES] * blocks.capacity
-        add_rows(deltas, here, blocks.capacity, rows_of(b, blocks), target, layers[k, BIASES], t0, t1, factor)
+def _gradients(b, repeat, blocks, layers, weights, dropout, updates, values, deltas, t, end):
+    """Tiles t to `end`, of one panel: the first layer's deltas for block b, and gradients, or updates if direct.
 
-
-@inlined
-def _gradients(w, n_workers, paces, b, repeat, blocks, layers, weights, dropout, updates, values, deltas):
-    """Worker w's tiles of block b: the first layer's deltas, and all gradients, or the updates where they are direct.
-
-    `repeat` counts the updates from the same outputs; the first layer, which the backward pass never reads, is updated
-    once, after the last.
+    The gradients are those of the first layer, and of the weights that its values meet in the layer above. `repeat`
+    counts the updates from the same outputs; the first layer, which the backward pass never reads, is updated once,
+    after the last.
     """
     lanes = lanes_of(values)
     params = weights.params
     n_layers = layers.shape[0]
-    t, t1 = owned(layers[0, OUT_TILES], w, n_workers, paces)
     step = blocks.capacity * lanes
     target = params if updates.direct else weights.grads
-    collapsed = updates.repeats > 1 and n_layers <= 2
+    collapsed = _collapses(layers, updates)
     last_repeat = collapsed or repeat == updates.repeats - 1
     n_rows = rows_of(b, blocks)
-    factor = float(updates.repeats) if collapsed else 1.0
-    while t < t1:
-        # a panel at a time, whose deltas stay in the first cache meanwhile
-        end = panel_end(t, t1, layers[0, OUT_TILES])
-        if n_layers > 1:
-            if repeat == 0:
-                clear(deltas, ZERO, lanes, step, ZERO, n_rows, t, end)
-            if collapsed:
-                _upper_gradient(ONE, b, blocks, layers, values, deltas, weights.grads, t, end)
-                _collapse_repeats(layers, params, weights.grads, t, end, updates.repeats)
-                _back(ONE, blocks, layers, weights.grads, deltas, ZERO, n_rows, t, end)
-                unit = layers[1, IN_TILES] * lanes
-                clear(weights.grads, layers[1, WEIGHTS], unit, lanes, ZERO, layers[1, N_OUT], t, end)
-            else:
-                _back(ONE, blocks, layers, params, deltas, ZERO, n_rows, t, end)
-            if last_repeat:
-                deltas_through(b, ZERO, blocks, layers, dropout, values, deltas, ZERO, n_rows, t, end)
-        elif collapsed:
-            _scale_rows(deltas, step, n_rows, t, end, updates.repeats)
+    if n_layers > 1:
+        if repeat == 0:
+            clear(deltas, ZERO, lanes, step, ZERO, n_rows, t, end)
+        if collapsed:
+            _upper_gradient(ONE, b, blocks, layers, values, deltas, weights.grads, t, end)
+            _collapse_repeats(layers, params, weights.grads, t, end, updates.repeats)
+            _back(ONE, blocks, layers, weights.grads, deltas, ZERO, n_rows, t, end)
+            unit = layers[1, IN_TILES] * lanes
+            clear(weights.grads, layers[1, WEIGHTS], unit, lanes, ZERO, layers[1, N_OUT], t, end)
+        else:
+            _back(ONE, blocks, layers, params, deltas, ZERO, n_rows, t, end)
+            _upper_gradient(ONE, b, blocks, layers, values, deltas, target, t, end)
         if last_repeat:
-            first_layer_update(b, blocks, layers, deltas, target, t, end)
-        t = end
-    for k in range(1, n_layers):
-        if not collapsed:
-            u0, u1 = owned(layers[k, IN_TILES], w, n_workers, paces)
-            _upper_gradient(k, b, blocks, layers, values, deltas, target, u0, u1)
-        _step_biases(layers, k, b, blocks, deltas, target, w, n_workers, paces, factor)
+            deltas_through(b, ZERO, blocks, layers, dropout, values, deltas, ZERO, n_rows, t, end)
+    elif collapsed:
+        _scale_rows(deltas, step, n_rows, t, end, updates.repeats)
+    if last_repeat:
+        first_layer_update(b, blocks, layers, deltas, target, t, end)
+
+
+@inlined
+def _collapses(layers, updates):
+    """Whether repeated updates are one; in deeper networks they are only for the first layer."""
+    return updates.repeats > 1 and layers.shape[0] <= 2
+
+
+@inlined
+def _upper_gradients(w, n_workers, paces, b, blocks, layers, weights, updates, values, deltas):
+    """Worker w's part of what `_gradients` leaves out: layers above the second, all biases above the first."""
+    target = weights.params if updates.direct else weights.grads
+    factor = float(updates.repeats) if _collapses(layers, updates) else 1.0
+    for k in range(1, layers.shape[0]):
+        if k > 1:
+            t0, t1 = owned(layers[k, IN_TILES], w, n_workers, paces)
+            _upper_gradient(k, b, blocks, layers, values, deltas, target, t0, t1)
+        if layers[k, BIASES] >= 0:
+            t0, t1 = owned(layers[k, OUT_TILES], w, n_workers, paces)
+            here = layers[k, VALUES] * blocks.capacity
+            add_rows(deltas, here, blocks.capacity, rows_of(b, blocks), target, layers[k, BIASES], t0, t1, factor)
 
 
 @inlined
@@ -422,25 +426,28 @@ def _tensor(layers, k, biases):
 
 
 @inlined
-def _part(k, t, t1, n_tiles, n_rows, lanes):
-    """`panel_part` of layer k; only the first one has panels."""
-    return panel_part(t, t1, n_tiles, n_rows, lanes) if k == 0 else (t1 - t, t * lanes, n_tiles * lanes)
+def _own_part(w, n_workers, paces, k, t, end, layers, lanes, biases):
+    """Worker w's part of layer k's weights or biases, of the first layer the tiles t to `end`, of one panel.
+
+    Offset, rows, tiles a row, and the length of a row of all.
+    """
+    at, n_rows, n_tiles = _tensor(layers, k, biases)
+    if k == 0:
+        n, part, row_length = panel_part(t, end, n_tiles, n_rows, lanes)
+        return at + part, n_rows, n, row_length
+    t0, t1 = owned(n_tiles, w, n_workers, paces)
+    return at + t0 * lanes, n_rows, t1 - t0, n_tiles * lanes
 
 
 @kernel
-def _penalize(w, n_workers, paces, layers, weights, penalties):
-    """Add the gradient of the penalties on worker w's parameters."""
-    lanes = lanes_of(weights.params)
-    for k in range(penalties.shape[0]):
-        for biases in range(2):
-            l1, l2 = penalties[k, 2 * biases], penalties[k, 2 * biases + 1]
-            at, n_rows, n_tiles = _tensor(layers, k, biases)
-            t0, t1 = owned(n_tiles, w, n_workers, paces)
-            while (l1 > 0 or l2 > 0) and t0 < t1:
-                n, part, row_length = _part(k, t0, t1, n_tiles, n_rows, lanes)
-                for row in range(n_rows):
-                    add_penalty(weights.params, weights.grads, at + part + row * row_length, n, l1, l2)
-                t0 += n
+def _penalize(w, n_workers, paces, k, t, end, layers, weights, penalties):
+    """Add the gradient of the penalties on worker w's parameters in layer k, see `_own_part`."""
+    for biases in range(2):
+        l1, l2 = penalties[k, 2 * biases], penalties[k, 2 * biases + 1]
+        at, n_rows, n, row_length = _own_part(w, n_workers, paces, k, t, end, layers, lanes_of(weights.params), biases)
+        if l1 > 0 or l2 > 0:
+            for row in range(n_rows):
+                add_penalty(weights.params, weights.grads, at + row * row_length, n, l1, l2)
 
 
 @kernel
@@ -480,26 +487,20 @@ def _clip_norms(layers, weights, updates):
 
 
 @kernel
-def _optimize(w, n_workers, paces, b, layers, weights, updates):
-    """The optimiser's step after block b for every parameter that worker w owns."""
-    lanes = lanes_of(weights.params)
+def _optimize(w, n_workers, paces, b, k, t, end, layers, weights, updates):
+    """The optimiser's step after block b for worker w's parameters in layer k, see `_own_part`."""
     rate = updates.rates[b]
     decay = rate * updates.weight_decay
     if updates.optimizer == ADAM:
         step = updates.steps_before + b + 1
         rate *= np.sqrt(1 - updates.decay_2**step) / (1 - updates.decay_1**step)
-    for k in range(layers.shape[0]):
-        for biases in range(2):
-            at, n_rows, n_tiles = _tensor(layers, k, biases)
-            t0, t1 = owned(n_tiles, w, n_workers, paces)
-            while t0 < t1:
-                n, part, row_length = _part(k, t0, t1, n_tiles, n_rows, lanes)
-                for row in range(n_rows):
-                    optimizer_step(
-                        updates, weights.params, weights.grads, weights.slot_1, weights.slot_2,
-                        at + part + row * row_length, n, rate, decay, weights.factors[k, biases],
-                    )  # fmt: skip
-                t0 += n
+    for biases in range(2):
+        at, n_rows, n, row_length = _own_part(w, n_workers, paces, k, t, end, layers, lanes_of(weights.params), biases)
+        for row in range(n_rows):
+            optimizer_step(
+                updates, weights.params, weights.grads, weights.slot_1, weights.slot_2, at + row * row_length, n,
+                rate, decay, weights.factors[k, biases],
+            )  # fmt: skip
 
 
 @inlined
@@ -554,33 +555,44 @@ def train_batches(
     n_tiles = layers[0, OUT_TILES]
     divide_equally(w, n_workers, paces)
     repeats = updates.repeats if layers.shape[0] > 2 else 1
+    clips = int(updates.clip_norm > 0 or updates.global_clip_norm > 0)
+    penalizes = updates.penalties.shape[0] > 0
     for b in range(n_blocks + 1):
         for repeat in range(repeats if b > 0 else 1):
             fresh = b == 0 or repeat == repeats - 1
             started = _now(n_workers)
-            if b > 0:
-                _gradients(
-                    w, n_workers, paces, b - 1, repeat, blocks, layers, weights, dropout, updates, values, deltas
-                )
-                if not updates.direct:
-                    _penalize(w, n_workers, paces, layers, weights, updates.penalties)
-                    if updates.clip_norm > 0 or updates.global_clip_norm > 0:
-                        stopped = _now(n_workers)
-                        meetings = meet(barrier, meetings, n_workers)
-                        if w == 0:
-                            _clip_norms(layers, weights, updates)
-                        meetings = meet(barrier, meetings, n_workers)
-                        started += _now(n_workers) - stopped
-                    _optimize(w, n_workers, paces, b - 1, layers, weights, updates)
-            if fresh and b == n_blocks:
-                break
-            if fresh:
+            for turn in range(1 + clips):
+                # A panel at a time, whose parameters, gradient and deltas stay near meanwhile: gradient, update and the
+                # next block's product. Norms are known only once all gradients are there.
                 t, t1 = owned(n_tiles, w, n_workers, paces)
                 while t < t1:
                     end = panel_end(t, t1, n_tiles)
-                    first_layer_forward(b, blocks, layers, params, values, ZERO, t, end)
-                    activate_first(b, blocks, layers, dropout, values, ZERO, rows_of(b, blocks), t, end)
+                    if b > 0 and turn == 0:
+                        _gradients(b - 1, repeat, blocks, layers, weights, dropout, updates, values, deltas, t, end)
+                        if penalizes:
+                            _penalize(w, n_workers, paces, ZERO, t, end, layers, weights, updates.penalties)
+                    if b > 0 and turn == clips and not updates.direct:
+                        _optimize(w, n_workers, paces, b - 1, ZERO, t, end, layers, weights, updates)
+                    if b < n_blocks and turn == clips and fresh:
+                        first_layer_forward(b, blocks, layers, params, values, ZERO, t, end)
+                        activate_first(b, blocks, layers, dropout, values, ZERO, rows_of(b, blocks), t, end)
                     t = end
+                if b > 0 and turn == 0:
+                    _upper_gradients(w, n_workers, paces, b - 1, blocks, layers, weights, updates, values, deltas)
+                for k in range(1, layers.shape[0] if b > 0 and not updates.direct else 1):
+                    if penalizes and turn == 0:
+                        _penalize(w, n_workers, paces, k, ZERO, ZERO, layers, weights, updates.penalties)
+                    if turn == clips:
+                        _optimize(w, n_workers, paces, b - 1, k, ZERO, ZERO, layers, weights, updates)
+                if b > 0 and turn < clips:
+                    stopped = _now(n_workers)
+                    meetings = meet(barrier, meetings, n_workers)
+                    if w == 0:
+                        _clip_norms(layers, weights, updates)
+                    meetings = meet(barrier, meetings, n_workers)
+                    started += _now(n_workers) - stopped
+            if fresh and b == n_blocks:
+                break
             paces[w, TIME] = _now(n_workers) - started
             meetings = meet(barrier, meetings, n_workers)
             divide(n_tiles, w, n_workers, paces)
