@@ -473,6 +473,24 @@ def test_optimizer_steps(dtype, optimizer):
     np.testing.assert_allclose(kernel_2, slot_2, rtol=tolerance(dtype), atol=tolerance(dtype))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("optimizer", ["momentum", "nesterov", "rmsprop", "adam"])
+def test_what_an_optimizer_remembers_is_never_subnormal(dtype, optimizer):
+    tiny = np.finfo(dtype).tiny
+    before = np.resize(np.array([1.05, -1.05, 1.5, 1e6, np.nan, 0]) * tiny, 32).astype(dtype)
+    slots = before.copy(), np.abs(before)
+    network = flat.FlatNetwork(1, [spec.Layer(1)], np.dtype(dtype))
+    constants = spec.Optimizer(optimizer, decay_1=0.9, decay_2=0.9)
+    updates = network._updates(constants, "squared_error", 1.0, np.zeros(1), 0, 1)
+    w = np.ones_like(before)
+    _optimizer_step(updates, w, np.zeros_like(w), *slots, 0.01)
+    for k in {"momentum": [0], "nesterov": [0], "rmsprop": [1], "adam": [0, 1]}[optimizer]:
+        expected = before * dtype(0.9) if k == 0 else np.abs(before) * dtype(0.9)
+        expected[np.abs(before) < 1.1 * tiny] = 0
+        np.testing.assert_allclose(slots[k], expected, rtol=tolerance(dtype), atol=0)
+    assert (w[~np.isnan(before)] == 1).all()
+
+
 # Compilation
 
 

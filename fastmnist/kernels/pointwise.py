@@ -15,6 +15,7 @@ from fastmnist.kernels.simd import (
     vload,
     vmask,
     vmul,
+    vnormal,
     vone_hot,
     vpower_of_two,
     vround,
@@ -333,6 +334,10 @@ def optimizer_step(updates, params, grads, slot_1, slot_2, at, n_tiles, rate, de
     w -= rate g; momentum: m = decay_1 m - rate g, w += m; nesterov: w += decay_1 m - rate g; rmsprop: v = decay_2 v +
     (1 - decay_2) g**2, w -= rate g / sqrt(v + epsilon); adam: m, v as running means, w -= rate m / (sqrt(v) + epsilon),
     with Adam's bias correction already in `rate`. Keras 3's rules.
+
+    Of m and v, what is too small for a normal number becomes 0. The m of a weight whose gradient stays 0 would else end
+    as the smallest subnormal number, for 0.9 of that is rounded to itself; 8,000 of 400,000 after five epochs, each of
+    which makes the processor take 100 cycles for an operation, were a quarter of the whole epoch's time.
     """
     optimizer = updates.optimizer
     lanes = lanes_of(params)
@@ -356,17 +361,18 @@ def optimizer_step(updates, params, grads, slot_1, slot_2, at, n_tiles, rate, de
             w = vsub(w, vmul(rates, g))
         elif optimizer == MOMENTUM or optimizer == NESTEROV:
             descent = vmul(rates, g)
-            m = vsub(vmul(b1, vload(slot_1, p, 0, W1)), descent)
+            m = vnormal(vsub(vmul(b1, vload(slot_1, p, 0, W1)), descent))
             vstore(slot_1, p, 0, m)
             w = vadd(w, vsub(vmul(b1, m), descent) if optimizer == NESTEROV else m)
         elif optimizer == RMSPROP:
-            v = vadd(vmul(b2, vload(slot_2, p, 0, W1)), vmul(c2, vmul(g, g)))
+            v = vnormal(vadd(vmul(b2, vload(slot_2, p, 0, W1)), vmul(c2, vmul(g, g))))
             vstore(slot_2, p, 0, v)
             w = vsub(w, vdiv(vmul(rates, g), vsqrt(vadd(v, eps))))
         else:
-            m = vfma(c1, vsub(g, vload(slot_1, p, 0, W1)), vload(slot_1, p, 0, W1))
+            m = vload(slot_1, p, 0, W1)
+            m = vnormal(vfma(c1, vsub(g, m), m))
             v = vload(slot_2, p, 0, W1)
-            v = vfma(c2, vsub(vmul(g, g), v), v)
+            v = vnormal(vfma(c2, vsub(vmul(g, g), v), v))
             vstore(slot_1, p, 0, m)
             vstore(slot_2, p, 0, v)
             w = vsub(w, vdiv(vmul(rates, m), vadd(vsqrt(v), eps)))

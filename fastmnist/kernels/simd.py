@@ -235,6 +235,15 @@ def _where_positive(builder, v, yes, no):
     return builder.select(builder.fcmp_unordered("uno", v, v), v, picked)
 
 
+def _normal(builder, v):
+    # A comparison of integers: with a subnormal number as floats it would be as slow as what it is to prevent.
+    bits, exponent = (64, 0x7FF << 52) if isinstance(v.type.element, ir.DoubleType) else (32, 0xFF << 23)
+    integers = ir.VectorType(ir.IntType(bits), v.type.count)
+    exponents = builder.and_(builder.bitcast(v, integers), ir.Constant(integers, [exponent] * v.type.count))
+    has_one = builder.icmp_unsigned("!=", exponents, ir.Constant(integers, [0] * v.type.count))
+    return builder.select(has_one, v, ir.Constant(v.type, [0.0] * v.type.count))
+
+
 vfma = _lane_by_lane(3, _llvm("fma"), "``a * b + c`` with one rounding.")
 vadd = _lane_by_lane(2, lambda builder, a, b: builder.fadd(a, b), "``a + b``.")
 vsub = _lane_by_lane(2, lambda builder, a, b: builder.fsub(a, b), "``a - b``.")
@@ -248,6 +257,8 @@ vpower_of_two = _lane_by_lane(
 vwhere_positive = _lane_by_lane(
     3, _where_positive, "`b` where ``a > 0``, else `c`; a NaN in `a` is kept, as NumPy's arithmetic would keep it."
 )
+
+vnormal = _lane_by_lane(1, _normal, "`a`, or 0 where that is subnormal.")
 
 
 def _halving_sum(builder, v):
@@ -529,6 +540,9 @@ if config.DISABLE_JIT:
 
     def vwhere_positive(a, x, y):
         return np.where(np.isnan(a), a, np.where(a > 0, x, y))
+
+    def vnormal(a):
+        return np.where(np.abs(a) < np.finfo(a.dtype).tiny, a.dtype.type(0), a)
 
     def vone_hot(lane, like):
         return (np.arange(like.size) == lane).astype(like.dtype)
