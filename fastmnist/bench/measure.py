@@ -15,7 +15,7 @@ from fastmnist.bench.rows import Array, Row, Side, Work
 # How far a peer's result may lie from ours, as a share of what the work has changed.
 TOLERANCE = {"float64": 1e-9, "float32": 1e-3}
 
-# Seconds between two sides, see `in_turn`.
+# Seconds between two sides: OpenMP's threads go on spinning for 0.2 s, and whoever came after PyTorch would pay.
 REST = 0.3
 # Seconds that a repetition lasts at least. Row A's epoch takes 1 ms, and twice as long with caches gone cold in a rest.
 # Of 0.02 s, the first call after the rest was still enough to make 10,000 samples of row B look a fifth slower than a
@@ -104,7 +104,8 @@ def measure(
         side = peer.prepare(work.first(n))
         sides.append((peer, side, n, seconds(side.run), apart))
 
-    quartiles = in_turn([(side, n) for _, side, n, *_ in sides], repetitions)
+    rest = REST if repetitions > 1 else 0.0
+    quartiles = in_turn([(side, n) for _, side, n, *_ in sides], repetitions, rest)
     (_, ours_median, _), *_ = quartiles
     timed = [
         Cell(peer.name, n, median, low, high, first, median / ours_median, apart)
@@ -114,14 +115,12 @@ def measure(
     return Measured([*timed, *cells], packing, max(0.0, preparing))
 
 
-def in_turn(sides: Sequence[tuple[Side, int]], repetitions: int) -> list[list[float]]:
+def in_turn(sides: Sequence[tuple[Side, int]], repetitions: int, rest: float) -> list[list[float]]:
     """Run all sides in turn, again and again; return for each the quartiles of its seconds by sample.
 
-    The number beside each side is that of its samples. A run that is short is repeated. Before each there is a rest, if
-    there is to be more than one repetition: OpenMP's threads go on spinning for 0.2 s, and whoever came after PyTorch
-    would pay for them.
+    The number beside each side is that of its samples. A run that is short is repeated. Before each there is a rest of
+    so many seconds.
     """
-    rest = REST if repetitions > 1 else 0.0
     times = [[_seconds_rested(side.run, rest) / n for side, n in sides] for _ in range(repetitions)]
     quartiles: list[list[float]] = np.percentile(times, [25, 50, 75], axis=0).T.tolist()
     return quartiles

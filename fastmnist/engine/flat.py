@@ -28,8 +28,8 @@ EVALUATION_BLOCK = 64
 _SLICE = 0.1
 # Dense inputs of one slice: bytes are converted to as many floats, 64 MB in single precision.
 _DENSE_INPUTS = 1 << 24
-# Multiply-adds a second to size the first slice by; row B on one thread does 25e9, row E on two 75e9.
-_FIRST_GUESS = 10e9
+# Multiply-adds a second to size the first slice by, as row B does on one thread; row E does 75e9 on two.
+_FIRST_GUESS = 25e9
 # Multiply-adds, and blocks, of per-sample SGD after which no update may be left over: the next call may begin there,
 # whenever it does, with the same result. A run depends on the network and the images alone; the longest take 50 ms.
 _RUN, _RUN_BLOCKS = 1_000_000_000, 64

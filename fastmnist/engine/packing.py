@@ -305,7 +305,7 @@ def _count(x: NDArray[Any], workers: int) -> tuple[NDArray[np.uint64], NDArray[n
     table = _byte_values(np.dtype(np.float32) if x.dtype == np.uint8 else x.dtype)
     masks = np.empty(n * -(-x.shape[1] // (2 * sparse.WORD_BITS)), np.uint64)
     halves, nonzeros, coded = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.uint8)
-    run_workers(sparse.count_entries, worth(workers, x.size), x, table, halves, nonzeros, coded, masks)
+    run_workers(sparse.count_entries, worth(workers, x.size), x.reshape(-1), table, halves, nonzeros, coded, masks)
     return masks, halves, int(nonzeros.sum()), x.dtype == np.uint8 or bool(coded.all())
 
 

@@ -442,6 +442,23 @@ def vbroadcast(typingctx, a, i, width):
 
 
 @intrinsic
+def nonzeros_at(typingctx, a, i):
+    """Bit k of a uint64: whether ``a[i + k]`` is not 0, for as many numbers as a tile has; i >= 0."""
+
+    def generate(context, builder, signature, arguments):
+        lanes = TILE_BYTES * 8 // a.dtype.bitwidth
+        pointer = _pointer(context, builder, signature.args[0], *arguments, lanes)
+        v = builder.load(pointer, align=a.dtype.bitwidth // 8)
+        zero = ir.Constant(v.type, [0] * lanes)
+        # unordered: NaN is not 0
+        differs = builder.icmp_unsigned if isinstance(v.type.element, ir.IntType) else builder.fcmp_unordered
+        bits = builder.bitcast(differs("!=", v, zero), ir.IntType(lanes))
+        return builder.zext(bits, ir.IntType(64)) if lanes < 64 else bits
+
+    return types.uint64(a, types.intp), generate
+
+
+@intrinsic
 def put(typingctx, a, i, number):
     """``a[i] = number`` of integers, for i >= 0."""
 
@@ -578,6 +595,10 @@ if config.DISABLE_JIT:
 
     def vbroadcast(a, i, width):
         return vsplat(a[i], width)
+
+    def nonzeros_at(a, i):
+        tile = vload(a, i, 0, W1)
+        return np.uint64(sum(1 << int(k) for k in np.flatnonzero(tile)))
 
     def put(a, i, number):
         a[i] = number

@@ -30,6 +30,7 @@ from fastmnist.kernels.simd import (
     fetch,
     group_size,
     lanes_of,
+    nonzeros_at,
     prefetch,
     put,
     trailing_zeros,
@@ -132,33 +133,54 @@ def _in_table(v, table):
     return v == 0 or (0 < v <= 1 and table[np.uint8(v * 255 + 0.5)] == v)
 
 
+@inlined
+def _halves_of(bits):
+    """Bit h: whether bit 2h or 2h + 1 of `bits` is 1."""
+    bits |= bits >> np.uint64(1)
+    bits &= np.uint64(0x5555555555555555)
+    bits = (bits | bits >> np.uint64(1)) & np.uint64(0x3333333333333333)
+    bits = (bits | bits >> np.uint64(2)) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    bits = (bits | bits >> np.uint64(4)) & np.uint64(0x00FF00FF00FF00FF)
+    bits = (bits | bits >> np.uint64(8)) & np.uint64(0x0000FFFF0000FFFF)
+    return (bits | bits >> np.uint64(16)) & np.uint64(0x00000000FFFFFFFF)
+
+
 @entry
 def count_entries(w, n_workers, x, table, halves, nonzeros, coded, masks):
     """Find what is not zero in each row: bit h of its words of `masks` for half h; halves[n], nonzeros[n] count it.
 
-    halves[n] is -1 if an input is not finite; coded[n]: whether all are table entries k / 255. x (N, I) bytes or
+    halves[n] is -1 if an input is not finite; coded[n]: whether all are table entries k / 255. x (N * I,) bytes or
     floats, table (256,) of x's float type, halves and nonzeros (N,) int64, coded (N,) uint8, masks (N * words,) uint64.
     """
-    n_words = masks.size // x.shape[0]
-    begin, end = share(x.shape[0], w, n_workers)
+    n_rows = halves.size
+    n_inputs = x.size // n_rows
+    n_words = masks.size // n_rows
+    lanes = lanes_of(x)
+    begin, end = share(n_rows, w, n_workers)
     for n in range(begin, end):
+        row = n * n_inputs
         some = nonzero = 0
         finite = True
         in_table = True
         for word in range(n_words):
-            bits = np.uint64(0)
-            for half in range(WORD_BITS * word, min(WORD_BITS * (word + 1), (x.shape[1] + 1) // 2)):
-                before = nonzero
-                for i in range(2 * half, min(2 * half + 2, x.shape[1])):
-                    v = x[n, i]
-                    if v != 0:
-                        nonzero += 1
-                        finite &= v - v == 0
-                        in_table = in_table and _in_table(v, table)
-                if nonzero > before:
-                    bits |= np.uint64(1) << np.uint64(half % WORD_BITS)
-                    some += 1
-            masks[n * n_words + word] = bits
+            mask = np.uint64(0)
+            first = 2 * WORD_BITS * word
+            for i in range(first, min(first + 2 * WORD_BITS, n_inputs), lanes):
+                bits = np.uint64(0)
+                if i + lanes <= n_inputs:
+                    bits = nonzeros_at(x, row + i)
+                else:
+                    for k in range(n_inputs - i):
+                        bits |= np.uint64(x[row + i + k] != 0) << np.uint64(k)
+                nonzero += count_ones(bits)
+                mask |= _halves_of(bits) << np.uint64((i - first) // 2)
+                while bits and x.itemsize > 1:  # bytes are always finite, and in the table
+                    v = x[row + i + trailing_zeros(bits)]
+                    finite &= v - v == 0
+                    in_table = in_table and _in_table(v, table)
+                    bits = _without_lowest(bits)
+            masks[n * n_words + word] = mask
+            some += count_ones(mask)
         halves[n] = some if finite else -1
         nonzeros[n] = nonzero
         coded[n] = in_table
