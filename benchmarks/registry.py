@@ -115,22 +115,27 @@ def _inner(density: float, order: Any) -> Any:
     return np.stack([rows @ others.transpose(0, 2, 1) for others in (before, rows)], axis=2)
 
 
+def _draw(draws: engine.Draws, rate: float) -> Any:
+    kept = np.empty(SAMPLES * 100, np.uint8)
+    draws.take(0, SAMPLES, SAMPLES, [100], [rate], 1, kept)
+    return kept
+
+
 def _legacy_draws(dtype: str, density: float) -> Prepared:
-    first = engine.Draws(np.random.RandomState(1), "integers").take(0, SAMPLES, SAMPLES, [100], [0.5], 1)
+    first = _draw(engine.Draws(np.random.RandomState(1), "integers"), 0.5)
     draws = engine.Draws(np.random.RandomState(1), "integers")
     return Prepared(
-        lambda: draws.take(0, SAMPLES, SAMPLES, [100], [0.5], 1),
-        lambda: [first[: SAMPLES * 100]],
+        lambda: _draw(draws, 0.5),
+        lambda: [first],
         lambda: [np.random.RandomState(1).randint(2, size=SAMPLES * 100)],
     )
 
 
 def _counter_draws(dtype: str, density: float) -> Prepared:
-    draws = engine.Draws(7)
-    run = partial(draws.take, 0, SAMPLES, SAMPLES, [100], [0.3], 1)
+    run = partial(_draw, engine.Draws(7), 0.3)
     return Prepared(
         run,
-        lambda: [run()[: SAMPLES * 100]],
+        lambda: [run()],
         lambda: [reference.philox_mask(7, 0, 0, np.arange(SAMPLES), 100, 0.3).ravel()],
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -17,6 +18,9 @@ from fastmnist import engine, spec
 from fastmnist.engine import Packed, Rng
 
 Arrays = Sequence[NDArray[np.floating[Any]]]
+
+_FLOATS = {np.dtype(np.float32), np.dtype(np.float64)}
+_PLAIN = spec.Optimizer("sgd")
 
 
 def sgd_epoch(
@@ -234,6 +238,7 @@ def evaluate(
     truth = engine.truth_of(labels, len(packed), network.layout.sizes[-1], network.dtype)
     network.set(weights, biases)
     scores, _ = network.infer(packed, truth, threads)
+    engine.give_back(network)
     return float(scores[:, 0].sum()), int(scores[:, 2].sum())
 
 
@@ -251,6 +256,7 @@ def predict(
     packed = _packed(images, network, threads)
     network.set(weights, biases)
     _, outputs = network.infer(packed, None, threads, want_outputs=True)
+    engine.give_back(network)
     return outputs
 
 
@@ -267,9 +273,11 @@ class Prepared:
         """Train; what has been trained is written back even if that is interrupted."""
         self.network.set(self.weights, self.biases)
         try:
-            return self.network.train(**self.settings, threads=threads, progress=progress)
+            totals = self.network.train(**self.settings, threads=threads, progress=progress)
         finally:
             self.network.get(self.weights, self.biases)
+        engine.give_back(self.network)
+        return totals
 
 
 def prepare(
@@ -313,7 +321,7 @@ def prepare(
         "truth": engine.truth_of(labels, len(packed), network.layout.sizes[-1], network.dtype),
         "batch_size": batch,
         "rates": np.full(steps, rate),
-        "optimizer": spec.Optimizer("sgd"),
+        "optimizer": _PLAIN,
         "loss": loss_name,
         "repeats": repeats,
         "draws": draws,
@@ -358,11 +366,11 @@ def _network(
     for k, b in enumerate(biases or ()):
         if not isinstance(b, np.ndarray) or b.shape != weights[k].shape[1:]:
             raise ValueError(f"biases[{k}] is {_describe(b)}; shape {weights[k].shape[1:]} is wanted.")
-    dtypes = sorted({str(a.dtype) for a in arrays})
-    if dtypes not in (["float32"], ["float64"]):
+    dtypes = {a.dtype for a in arrays}
+    if len(dtypes) > 1 or not dtypes <= _FLOATS:
         raise TypeError(
-            f"weights and biases have dtypes {', '.join(dtypes)}; all must be float32, or all float64. "
-            "Try .astype('float64')."
+            f"weights and biases have dtypes {', '.join(sorted(map(str, dtypes)))}; all must be float32, or all "
+            "float64. Try .astype('float64')."
         )
     with_biases = biases is not None
     rates = [0.0] * len(hidden) if dropout is None else dropout
@@ -370,14 +378,15 @@ def _network(
         raise ValueError(
             f"{len(rates)} shares of dropout are given for {len(hidden)} hidden layers; one for each is wanted."
         )
-    layers = [
-        spec.Layer(w.shape[1], name, with_biases, rate)
-        for w, name, rate in zip(weights[:-1], hidden, rates, strict=True)
-    ]
-    layers.append(spec.Layer(weights[-1].shape[1], output, with_biases))
-    return engine.FlatNetwork(
-        weights[0].shape[0], layers, arrays[0].dtype, straight_through=relu_gradient == "straight-through"
-    )
+    layers = _layers(tuple(w.shape[1] for w in weights), (*hidden, output), with_biases, (*rates, 0.0))
+    return engine.borrow(weights[0].shape[0], layers, arrays[0].dtype, relu_gradient == "straight-through")
+
+
+@lru_cache
+def _layers(
+    units: tuple[int, ...], activations: tuple[str, ...], biases: bool, rates: tuple[float, ...]
+) -> tuple[spec.Layer, ...]:
+    return tuple(spec.Layer(n, name, biases, rate) for n, name, rate in zip(units, activations, rates, strict=True))
 
 
 def _describe(value: object) -> str:

@@ -216,13 +216,13 @@ class Layout:
         """Rows of each panel of the first layer: inputs, rounded up to whole quads."""
         return whole_quads(self.sizes[0])
 
-    @property
+    @cached_property
     def panels(self) -> tuple[tuple[int, int], ...]:
         """First tile and number of tiles of each panel of the first layer."""
         n_tiles = self.tiles(self.sizes[1])
         return tuple(dict.fromkeys(panel_of(t, n_tiles) for t in range(n_tiles)))
 
-    @property
+    @cached_property
     def n_values(self) -> int:
         """Padded units of all layers but the input: the activations of one sample."""
         return sum(self.tiles(n) for n in self.sizes[1:]) * self.lanes

@@ -205,8 +205,30 @@ def test_what_scratch_memory_held_before_does_not_matter(monkeypatch, garbage, b
 
     monkeypatch.setattr(flat, "scratch", dirty_scratch)
     monkeypatch.setattr(packing, "scratch", dirty_scratch)
+    flat._idle.clear()
     fm.sgd_epoch(images, labels, dirty, **arguments)
     assert [a.tobytes() for a in clean] == [a.tobytes() for a in dirty]
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_what_a_call_leaves_behind_does_not_reach_the_next(batch_size):
+    images, labels = make_data(50, 30, 10, 0.3, "float64")
+    clean, biases = make_weights((30, 17, 9, 10), "float64", True)
+    start = copies(clean), copies(biases)
+    arguments = {"batch_size": batch_size, "dropout": [0.5, 0.0], "rng": 1, "updates_per_batch": 1 + batch_size // 8}
+    flat._idle.clear()
+    fm.sgd_epoch(images, labels, clean, biases, learning_rate=0.01, **arguments)
+    fm.sgd_epoch(images, labels, copies(clean), copies(biases), learning_rate=1e200, **arguments)
+    again = fm.sgd_epoch(images, labels, *start, learning_rate=0.01, **arguments)
+    assert np.isfinite(again[0])
+    assert [a.tobytes() for a in (*clean, *biases)] == [a.tobytes() for a in (*start[0], *start[1])]
+
+
+def test_networks_kept_for_the_next_call_are_few():
+    images, labels = make_data(5, 6, 3, 0.5, "float64")
+    for units in range(2, 12):
+        fm.evaluate(images, labels, make_weights((6, units, 3), "float64", False)[0])
+    assert len(flat._idle) == flat._KEPT
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])

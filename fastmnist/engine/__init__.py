@@ -6,7 +6,7 @@ Ctrl-C, progress and callbacks are served between two calls.
 
 from fastmnist._jit import cpu_features, vector_bits
 from fastmnist.engine.draws import Draws, Rng
-from fastmnist.engine.flat import FlatNetwork, Totals, truth_of
+from fastmnist.engine.flat import FlatNetwork, Totals, borrow, give_back, truth_of
 from fastmnist.engine.machine import (
     cache_directory,
     cached_kernels,
@@ -25,10 +25,12 @@ __all__ = [
     "Rng",
     "Totals",
     "as_packed",
+    "borrow",
     "cache_directory",
     "cached_kernels",
     "compile_seconds",
     "cpu_features",
+    "give_back",
     "on_compile",
     "pack",
     "run_apart",

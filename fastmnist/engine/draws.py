@@ -35,15 +35,19 @@ class Draws:
     epoch: int = 0
 
     def take(
-        self, row_0: int, n_rows: int, capacity: int, sizes: Sequence[int], rates: Sequence[float], workers: int
-    ) -> NDArray[np.uint8]:
-        """Draws for the next `n_rows` rows of hidden layers of `sizes`, in the order of the program replaced.
+        self,
+        row_0: int,
+        n_rows: int,
+        capacity: int,
+        sizes: Sequence[int],
+        rates: Sequence[float],
+        workers: int,
+        kept: NDArray[np.uint8],
+    ) -> None:
+        """Make `kept` the draws for the next `n_rows` rows of hidden layers of `sizes`, in the order of the program.
 
         `rates` are the shares dropped, one a layer; for layers of rate 0 nothing is drawn.
         """
-        count = n_rows * sum(sizes)
-        out = np.zeros(count + spec.TILE_BYTES, np.uint8)
-        kept = out[:count]
         if isinstance(self.rng, int | np.integer):
             seed = int(self.rng)
             key = np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF)
@@ -55,7 +59,6 @@ class Draws:
         else:
             for rate, part in _parts(n_rows, capacity, sizes, rates, kept):
                 self._from_numpy(rate, part)
-        return out
 
     def _from_numpy(self, rate: float, kept: NDArray[np.uint8]) -> None:
         code = spec.DROPOUT_DRAWS[self.draw]

@@ -6,6 +6,7 @@ import itertools
 import math
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -42,6 +43,8 @@ _HELPED_FROM = 50_000_000
 # as one for 13 tiles when nothing else ran (row D), and up to twice as long beside a BLAS whose threads spin; 25 tiles
 # (row E) took 0.57 of the time.
 _TILES_PER_WORKER = 8
+# Networks that no call is using, kept for the next one of their kind: making one takes 0.05 ms, and row A's calls 0.9.
+_KEPT = 4
 
 
 class Totals(NamedTuple):
@@ -74,6 +77,7 @@ class FlatNetwork:
     ) -> None:
         self.layers = tuple(layers)
         self.dtype = dtype
+        self.kind = n_inputs, self.layers, dtype, straight_through
         self.layout = spec.Layout(
             (n_inputs, *(layer.units for layer in layers)), tuple(layer.biases for layer in layers), dtype.itemsize
         )
@@ -86,13 +90,15 @@ class FlatNetwork:
             raise ValueError(f"dropout is {layers[-1].dropout} on the last layer; outputs are never dropped.")
         self.table = np.array(self.layout.table(codes), np.int64)
         self.params = zeros(self.layout.n_parameters, dtype)
+        self._undropped = Dropout(np.empty(0, np.uint8), np.tile((0.0, 1.0, 0.0), (len(layers), 1)))
         self._grads = np.empty(0, dtype)
         self._slots = {1: np.empty(0, dtype), 2: np.empty(0, dtype)}
         self._shuffled: sparse.Blocks | None = None  # the last ones, whose memory the next ones take
+        self._drawn = np.empty(0, np.uint8)  # memory for dropout draws
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave memory that is only kept for use again out of copies and pickles."""
-        return self.__dict__ | {"_shuffled": None}
+        return self.__dict__ | {"_shuffled": None, "_drawn": np.empty(0, np.uint8)}
 
     def _need(self, updates: Updates, slots: Sequence[int]) -> None:
         """Make the gradient and state vectors that the updates need, where there are none yet."""
@@ -342,19 +348,20 @@ class FlatNetwork:
         hidden = self.layout.sizes[1:-1]
         rates = [layer.dropout for layer in self.layers[:-1]]
         if draws is None or not any(rates):
-            return self._no_dropout()
-        mask = draws.take(row_0, n_rows, 1 if per_sample else capacity, hidden, rates, workers)
+            return self._undropped
+        size = n_rows * sum(hidden) + spec.TILE_BYTES
+        if self._drawn.size < size:
+            self._drawn = scratch(size, np.dtype(np.uint8))
+        mask = self._drawn[:size]
+        draws.take(row_0, n_rows, 1 if per_sample else capacity, hidden, rates, workers, mask[: -spec.TILE_BYTES])
         if per_sample and len(hidden) > 1:
             mask = _by_layer(mask, n_rows, capacity, hidden)
-        scales = np.tile((0.0, 1.0, 0.0), (len(self.layers), 1))
+        scales = self._undropped.scales.copy()
         for k, rate in enumerate(rates):
             if rate:
                 keep = 1 / (1 - rate)
                 scales[k] = {"scaled": (keep, 1 / keep, keep), "mask": (keep, 1, 1), "value": (keep, 1, keep)}[gradient]
         return Dropout(mask, scales)
-
-    def _no_dropout(self) -> Dropout:
-        return Dropout(np.empty(0, np.uint8), np.tile((0.0, 1.0, 0.0), (len(self.layers), 1)))
 
     def infer(
         self, packed: Packed, truth: Truth | None, threads: int | None, want_outputs: bool = False
@@ -379,7 +386,7 @@ class FlatNetwork:
             workers = min(threads, last - first) if per_block * (last - first) > _PARALLEL_FROM else 1
             run_workers(
                 infer, workers, counter(), blocks, self.table, self.params,
-                self._no_dropout(), _some_rows(truth, rows),
+                self._undropped, _some_rows(truth, rows),
                 scratch(workers * capacity * self.layout.n_values, self.dtype),
                 outputs[row_0:row_1], scores[row_0:row_1],
             )  # fmt: skip
@@ -390,6 +397,22 @@ class FlatNetwork:
         sizes = self.layout.sizes
         inputs = packed.density * sizes[0]
         return int(2 * inputs * sizes[1] + 3 * sum(a * b for a, b in itertools.pairwise(sizes[1:]))) + 1
+
+
+_idle: OrderedDict[tuple[Any, ...], FlatNetwork] = OrderedDict()
+
+
+def borrow(n_inputs: int, layers: tuple[spec.Layer, ...], dtype: np.dtype[Any], straight_through: bool) -> FlatNetwork:
+    """Return a network whose parameters are yet to be set: one that has been given back, or a new one."""
+    kept = _idle.pop((n_inputs, layers, dtype, straight_through), None)
+    return kept or FlatNetwork(n_inputs, layers, dtype, straight_through)
+
+
+def give_back(network: FlatNetwork) -> None:
+    """Keep a network for the next call that borrows one of its kind."""
+    _idle[network.kind] = network
+    while len(_idle) > _KEPT:
+        _idle.popitem(last=False)
 
 
 def _by_layer(mask: NDArray[np.uint8], n_rows: int, capacity: int, sizes: Sequence[int]) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from fastmnist import spec
 Floats = NDArray[np.floating[Any]]
 
 
-def scratch(n: int, dtype: np.dtype[Any]) -> Floats:
+def scratch(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Memory on a tile boundary, whatever it holds."""
     octets = np.empty(n * dtype.itemsize + spec.TILE_BYTES, np.uint8)
     shift = -octets.__array_interface__["data"][0] % spec.TILE_BYTES
@@ -21,6 +21,6 @@ def scratch(n: int, dtype: np.dtype[Any]) -> Floats:
 
 def zeros(n: int, dtype: np.dtype[Any]) -> Floats:
     """Zeros on a tile boundary."""
-    vector = scratch(n, dtype)
+    vector: Floats = scratch(n, dtype)
     vector[:] = 0
     return vector
