@@ -33,6 +33,7 @@ TILE_BYTES = 64  # one AVX-512 register, one cache line: the unit in which units
 
 # Tiles of one panel of the first layer's weights, see `Layout`; as many as the kernels hold in registers.
 PANEL_TILES = 4
+PANEL_MOST = 5  # of the last panel
 
 # Columns of the layer table that the kernels read, one row per layer of weights.
 (

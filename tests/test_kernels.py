@@ -248,17 +248,25 @@ def test_packing_lists_every_non_zero(dtype, density):
 
 def test_blocks_of_many_rows():
     # masks of two words for the inputs, up to eleven for the rows, whose values are listed 256 rows at a time
-    x = sparse_matrix(700, 150, 0.3, np.float64)
+    x = sparse_matrix(700, 170, 0.3, np.float64)
     order = np.random.default_rng(0).permutation(700)
-    for capacity in (64, 65, 300, 700):
+    for capacity in (PER_SAMPLE_BLOCK, 64, 65, 300, 700):
         assert (dense_rows(fm.pack(x), capacity, order) == x[order]).all()
 
 
 def test_quads_that_many_rows_share_are_listed_whole():
     packed = fm.pack(sparse_matrix(40, 31, 0.45, np.float64))
     for capacity, some in ((40, True), (10, False)):
-        halves, lists = packed.blocks(np.dtype(np.float64), capacity, 1).n_active.T
+        _, halves, _, lists = packed.blocks(np.dtype(np.float64), capacity, 1).n_active.T
         assert ((lists > halves) == some).all()
+
+
+def test_two_parts_of_the_inputs_share_the_work_of_per_sample_sgd():
+    packed = fm.pack(sparse_matrix(96, 784, 0.3, np.float64))
+    for capacity, shares in ((PER_SAMPLE_BLOCK, (0.15, 0.25)), (40, (0, 0))):
+        first, halves, more, lists = packed.blocks(np.dtype(np.float64), capacity, 1).n_active.T
+        second = (halves - first + lists - more) / lists
+        assert shares[0] <= second.min() <= second.max() <= shares[1]
 
 
 def dense_rows(packed: Packed, capacity, order):
@@ -270,8 +278,8 @@ def dense_rows(packed: Packed, capacity, order):
     out = np.zeros((len(order), 4 * -(-packed.shape[1] // 4)))
     for b in range(len(blocks.start)):
         v = 2 * blocks.start[b]
-        for a in range(blocks.n_active[b, 1]):
-            n = 2 if a < blocks.n_active[b, 0] else 4
+        for a in range(blocks.n_active[b, 3]):
+            n = 2 if a < blocks.n_active[b, 1] else 4
             inputs = slice(blocks.active[b, a], blocks.active[b, a] + n)
             for e in range(blocks.start[b] + blocks.first[b, a], blocks.start[b] + blocks.first[b, a + 1]):
                 values = blocks.values[v : v + n]
@@ -324,16 +332,17 @@ def test_bytes_and_their_255ths_take_one_byte_an_entry():
 @jit
 def _first_layer(b, blocks, weights, n_rows, n_tiles, out, deltas, updated):
     for t0, t1 in ((0, n_tiles // 3), (n_tiles // 3, n_tiles)):
-        sparse.sparse_forward(b, blocks, weights, 0, n_rows, n_tiles, out, 0, t0, t1)
-        sparse.sparse_update(b, blocks, deltas, 0, n_rows, n_tiles, updated, 0, t0, t1)
+        for part in range(2):
+            sparse.sparse_forward(b, blocks, weights, 0, n_rows, n_tiles, out, 0, t0, t1, part, part + 1)
+        sparse.sparse_update(b, blocks, deltas, 0, n_rows, n_tiles, updated, 0, t0, t1, 0, 2)
 
 
 @settings(max_examples=40)
 @given(
     dtype=st.sampled_from(DTYPES),
-    inputs=SIZES,
+    inputs=SIZES | st.just(170),
     units=SIZES,
-    rows=st.sampled_from([1, 2, 5, 12, 40]),
+    rows=st.sampled_from([1, 2, 5, 12, PER_SAMPLE_BLOCK]),
     density=st.sampled_from([0, 0.2, 0.6, 1]),
 )
 def test_first_layer_products(dtype, inputs, units, rows, density):

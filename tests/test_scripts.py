@@ -50,7 +50,7 @@ def trainings(draw):
     """Arguments of `sgd_epoch`, and the data to call it with."""
     dtype = draw(st.sampled_from(["float64", "float32"]))
     depth = draw(st.integers(1, 4))
-    sizes = [draw(SIZES) for _ in range(depth + 1)]
+    sizes = [draw(SIZES | st.just(170)), *(draw(SIZES) for _ in range(depth))]  # 170 inputs are in two parts
     n = draw(st.sampled_from([1, 2, 5, PER_SAMPLE_BLOCK - 1, PER_SAMPLE_BLOCK, PER_SAMPLE_BLOCK + 1, 101]))
     output, loss = draw(
         st.sampled_from(
@@ -155,14 +155,14 @@ def test_threads_change_no_bit(dtype, batch_size, sizes):
 
 def test_threads_really_split_the_work(monkeypatch):
     """Blocks this small would run on one thread; forced onto three, they still give the same bits."""
-    images, labels = make_data(130, 50, 10, 0.3, "float64")
+    images, labels = make_data(130, 170, 10, 0.3, "float64")
     results = []
     for threshold in ("_PARALLEL_FROM", "_HELPED_FROM"):
         monkeypatch.setattr(flat, threshold, 0)
     monkeypatch.setattr(flat, "_TILES_PER_WORKER", 1)
     for threads in (1, 3):
         for batch_size in (1, 10):
-            weights, biases = make_weights((50, 100, 10), "float64", True)
+            weights, biases = make_weights((170, 100, 10), "float64", True)
             fm.sgd_epoch(images, labels, weights, biases, learning_rate=0.01, batch_size=batch_size, threads=threads)
             results.append([a.tobytes() for a in (*weights, *biases)])
     assert results[:2] == results[2:]

@@ -238,17 +238,21 @@ class FlatNetwork:
         capacity = PER_SAMPLE_BLOCK if per_sample else batch_size
         self._need(updates, spec.SLOTS[optimizer.name])
         layout = self.layout
-        shape = (2, layout.n_values * capacity) if per_sample else (layout.n_values * capacity,)
-        values = scratch(math.prod(shape), self.dtype).reshape(shape)
-        deltas = scratch(math.prod(shape), self.dtype).reshape(shape)
+        n_values = layout.n_values * capacity
+        if per_sample:
+            aside = spec.PANEL_MOST * layout.lanes * capacity
+            values = scratch(2 * (n_values + aside), self.dtype).reshape(2, -1)
+            deltas = scratch(2 * n_values, self.dtype).reshape(2, -1)
+        else:
+            values, deltas = scratch(n_values, self.dtype), scratch(n_values, self.dtype)
         scores = np.empty((capacity, 4))
         totals = np.zeros(5)
         for_one = self._multiply_adds(packed)
         work = for_one * capacity
         threads = count_threads(threads)
         workers = threads if work > _PARALLEL_FROM else 1
+        helped = per_sample and for_one * n_samples > _HELPED_FROM
         if per_sample:
-            helped = for_one * n_samples > _HELPED_FROM
             workers = min(workers, 1 + len(layout.panels)) if helped else 1
         else:
             workers = max(1, min(workers, int(self.table[:, spec.OUT_TILES].max()) // _TILES_PER_WORKER))
@@ -274,8 +278,9 @@ class FlatNetwork:
             if per_sample:
                 products = gram[first:last] if gram is not None else packed.gram(self.dtype, blocks, threads, False)
                 run_with_helpers(
-                    sgd.train_per_sample, workers, schedule(), run, blocks, products.reshape(-1), self.table,
-                    self.params, dropout, some, updates.loss, -float(rates[0]) * loss_scale, values, deltas, totals,
+                    sgd.train_per_sample, workers, schedule(), run, int(helped), blocks, products.reshape(-1),
+                    self.table, self.params, dropout, some, updates.loss, -float(rates[0]) * loss_scale,
+                    values, deltas, totals,
                 )  # fmt: skip
             else:
                 factors = np.ones((len(self.layers), 2))

@@ -161,7 +161,7 @@ class Packed:
             values=np.empty(0, images.dtype if images.dtype == np.uint8 else dtype),
             table=table,
             start=np.zeros(n_blocks, np.int64),
-            n_active=np.empty((n_blocks, 2), np.int64),
+            n_active=np.empty((n_blocks, 0), np.int64),
             active=np.empty((n_blocks, 0), np.int32),
             first=np.empty((n_blocks, 0), np.int32),
             dense=np.ascontiguousarray(numbers).reshape(-1),
@@ -204,7 +204,7 @@ class Packed:
             values=_room(2 * n_halves, entries.values.dtype, used and used.values),
             table=self._table(dtype),
             start=np.concatenate(([0], np.cumsum(sizes)[:-1])),
-            n_active=np.zeros((n_blocks, 2), np.int64),
+            n_active=np.empty((n_blocks, 2 * sparse.PARTS), np.int64),
             active=np.empty((n_blocks, stride), np.int32),
             first=np.zeros((n_blocks, stride + 1), np.int32),
             dense=np.empty(0, dtype),
@@ -214,8 +214,11 @@ class Packed:
         columns = np.empty((workers, -(-capacity // sparse.WORD_BITS), sparse.WORD_BITS * n_words), np.uint64)
         places = np.empty(workers * capacity, np.int64)
         cursors = np.empty((workers, n_lists), np.int32)
-        slots = np.empty((workers, 2 * capacity + 2), np.int32)
-        run_workers(sparse.transpose, workers, counter(), *entries, order, columns, places, cursors, slots, blocks)
+        slots = np.empty((workers, 2 * sparse.PARTS * capacity + 2), np.int32)
+        parts = int(sparse.PARTS) if capacity == PER_SAMPLE_BLOCK else 1
+        run_workers(
+            sparse.transpose, workers, counter(), parts, *entries, order, columns, places, cursors, slots, blocks
+        )
         return blocks
 
 

@@ -14,7 +14,7 @@ from fastmnist.kernels.barrier import take
 from fastmnist.kernels.dense import dots, product
 from fastmnist.kernels.pointwise import activate, finish_outputs, score_outputs
 from fastmnist.kernels.simd import W1, lanes_of, vload, vsplat, vstore
-from fastmnist.kernels.sparse import panel_part, rows_of, sparse_forward
+from fastmnist.kernels.sparse import PARTS, panel_part, rows_of, sparse_forward
 from fastmnist.spec import (
     ACTIVATION,
     BIASES,
@@ -88,7 +88,7 @@ def first_layer_forward(b, blocks, layers, params, values, at, t0, t1):
             )  # fmt: skip
             t += n
     else:
-        sparse_forward(b, blocks, params, layers[0, WEIGHTS], layers[0, ROWS], n_tiles, values, at, t0, t1)
+        sparse_forward(b, blocks, params, layers[0, WEIGHTS], layers[0, ROWS], n_tiles, values, at, t0, t1, ZERO, PARTS)
 
 
 @inlined

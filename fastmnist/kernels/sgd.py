@@ -30,11 +30,21 @@ from fastmnist.kernels.forward import (
     mask_start,
     row_weight,
     score_row,
+    set_rows,
     upper_layers_forward,
 )
 from fastmnist.kernels.pointwise import activate, add_penalty, optimizer_step, output_deltas, through_activation
 from fastmnist.kernels.simd import W1, W2, W3, W4, W5, group_size, lanes_of, prefetch, vadd, vfma, vload, vsplat, vstore
-from fastmnist.kernels.sparse import count_panels, gram_row, panel_end, panel_part, rows_of, sparse_update
+from fastmnist.kernels.sparse import (
+    PARTS,
+    count_panels,
+    gram_row,
+    panel_end,
+    panel_part,
+    rows_of,
+    sparse_forward,
+    sparse_update,
+)
 from fastmnist.spec import (
     ACTIVATION,
     ADAM,
@@ -43,6 +53,7 @@ from fastmnist.spec import (
     N_IN,
     N_OUT,
     OUT_TILES,
+    PANEL_MOST,
     PANEL_TILES,
     ROWS,
     VALUES,
@@ -99,7 +110,9 @@ def first_layer_update(b, blocks, layers, deltas, target, t0, t1):
             )  # fmt: skip
             t += n
     else:
-        sparse_update(b, blocks, deltas, ZERO, layers[0, ROWS], n_tiles, target, layers[0, WEIGHTS], t0, t1)
+        sparse_update(
+            b, blocks, deltas, ZERO, layers[0, ROWS], n_tiles, target, layers[0, WEIGHTS], t0, t1, ZERO, PARTS
+        )
     if layers[0, BIASES] >= 0:
         add_rows(deltas, ZERO, blocks.capacity, n_rows, target, layers[0, BIASES], t0, t1, 1.0)
 
@@ -159,6 +172,52 @@ def _fetch_tiles(a, capacity, n_rows, t0, t1):
     for t in range(t0, t1):
         for r in range(n_rows):
             prefetch(a, (t * capacity + r) * lanes)
+
+
+@inlined
+def _job_tiles(job, split, n_tiles):
+    """Tiles [begin, end) and parts [begin, end) of the inputs of a job: a panel, or a part of the last one if split."""
+    n_panels = count_panels(n_tiles)
+    t0 = min(job, n_panels - 1) * PANEL_TILES
+    part_0 = ONE if job == n_panels else ZERO
+    part_1 = ONE if split and job == n_panels - 1 else PARTS
+    return t0, panel_end(t0, n_tiles, n_tiles), part_0, part_1
+
+
+@inlined
+def _update_job(job, split, b, blocks, layers, deltas, params):
+    """Add x^T deltas of block b to the parameters, for the tiles and parts of a job; biases go with the first part."""
+    n_tiles = layers[0, OUT_TILES]
+    t0, t1, part_0, part_1 = _job_tiles(job, split, n_tiles)
+    _fetch_tiles(deltas, blocks.capacity, rows_of(b, blocks), t0, t1)
+    sparse_update(b, blocks, deltas, ZERO, layers[0, ROWS], n_tiles, params, layers[0, WEIGHTS], t0, t1, part_0, part_1)
+    if part_0 == 0 and layers[0, BIASES] >= 0:
+        add_rows(deltas, ZERO, blocks.capacity, rows_of(b, blocks), params, layers[0, BIASES], t0, t1, 1.0)
+
+
+@inlined
+def _forward_job(job, split, b, blocks, layers, params, values, aside):
+    """Pre-activations of block b, for the tiles and parts of a job; those from a second part of its own go aside."""
+    lanes = lanes_of(values)
+    n_tiles = layers[0, OUT_TILES]
+    step = blocks.capacity * lanes
+    t0, t1, part_0, part_1 = _job_tiles(job, split, n_tiles)
+    at = aside - t0 * step if part_0 else ZERO
+    biases = np.int64(-1) if part_0 else layers[0, BIASES]
+    set_rows(values, at, lanes, step, ZERO, rows_of(b, blocks), t0, t1, params, biases)
+    sparse_forward(b, blocks, params, layers[0, WEIGHTS], layers[0, ROWS], n_tiles, values, at, t0, t1, part_0, part_1)
+
+
+@inlined
+def _add_aside(b, blocks, values, aside, n_tiles):
+    """Add what the second part of the inputs gave the last panel's tiles."""
+    lanes = lanes_of(values)
+    t0 = (count_panels(n_tiles) - 1) * PANEL_TILES
+    for t in range(t0, n_tiles):
+        for r in range(rows_of(b, blocks)):
+            p = (t * blocks.capacity + r) * lanes
+            q = aside + p - t0 * blocks.capacity * lanes
+            vstore(values, p, 0, vadd(vload(values, p, 0, W1), vload(values, q, 0, W1)))
 
 
 @inlined
@@ -245,7 +304,7 @@ def _train_row(b, r, blocks, gram, layers, params, dropout, truth, loss, scale, 
 
 @entry
 def train_per_sample(
-    w, n_workers, counts, run, blocks, gram, layers, params, dropout, truth, loss, scale, values, deltas, totals
+    w, n_workers, counts, run, split, blocks, gram, layers, params, dropout, truth, loss, scale, values, deltas, totals
 ):
     """Per-sample SGD, exactly, over blocks whose Gram products are known; adds `score_row` of each row to totals.
 
@@ -253,12 +312,15 @@ def train_per_sample(
     recurrence and the layers above go row by row, and in the third the first layer is updated. In each step worker 0
     does the second for one block, while the panels' jobs are the third for the block before and the first for the block
     after; what the updates that a product did not see would have added to it is known from the Gram products. After
-    `run` blocks nothing is left over, so that a call may end there and the next one go on. scale: minus the learning
-    rate, times the factor on the loss's gradient. values, deltas (2, tiles * capacity * V), in turns.
+    `run` blocks nothing is left over, so that a call may end there and the next one go on. split (0 or 1): whether the
+    last panel makes two jobs, one for each part of the inputs. scale: minus the learning rate, times the factor on the
+    loss's gradient. values, deltas (2, tiles * capacity * V), in turns; values with PANEL_MOST tiles more, where the
+    products of the second part lie until they are added.
     """
     n_blocks = blocks.start.size
     n_tiles = layers[0, OUT_TILES]
-    n_panels = count_panels(n_tiles)
+    n_jobs = count_panels(n_tiles) + split
+    aside = values.shape[1] - PANEL_MOST * blocks.capacity * lanes_of(values)
     n_steps = n_blocks + 2 * (-(-n_blocks // run))
     step = ZERO
     while step < n_steps:
@@ -268,6 +330,8 @@ def train_per_sample(
         if w == 0 and 0 < k <= n:
             b = first + k - 1
             _fetch_tiles(values[(k + 1) % 2], blocks.capacity, rows_of(b, blocks), ZERO, n_tiles)
+            if split:
+                _add_aside(b, blocks, values[(k + 1) % 2], aside, n_tiles)
             if k > 1:
                 _follow_block(b, blocks, layers, gram, values[(k + 1) % 2], deltas[k % 2])
             for r in range(rows_of(b, blocks)):
@@ -281,18 +345,15 @@ def train_per_sample(
                 totals[1] += entropy
                 totals[2] += correct
                 totals[3] += sides
-        panel = next_job(step, n_panels, counts)
-        while panel >= 0:
-            t0 = panel * PANEL_TILES
-            t1 = panel_end(t0, n_tiles, n_tiles)
+        job = next_job(step, n_jobs, counts)
+        while job >= 0:
             if k >= 2:
-                _fetch_tiles(deltas[k % 2], blocks.capacity, rows_of(first + k - 2, blocks), t0, t1)
-                first_layer_update(first + k - 2, blocks, layers, deltas[k % 2], params, t0, t1)
+                _update_job(job, split, first + k - 2, blocks, layers, deltas[k % 2], params)
             if k < n:
-                first_layer_forward(first + k, blocks, layers, params, values[k % 2], ZERO, t0, t1)
+                _forward_job(job, split, first + k, blocks, layers, params, values[k % 2], aside)
             job_done(counts)
-            panel = next_job(step, n_panels, counts)
-        step = next_step(w, step, n_panels, counts)
+            job = next_job(step, n_jobs, counts)
+        step = next_step(w, step, n_jobs, counts)
 
 
 @kernel

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastmnist import spec
-from fastmnist._jit import ZERO, entry, inlined, kernel
+from fastmnist._jit import ONE, ZERO, entry, inlined, kernel
 from fastmnist.kernels.barrier import take
 from fastmnist.kernels.dense import clear
 from fastmnist.kernels.simd import (
@@ -61,6 +61,13 @@ _AHEAD = 8
 # Neighbouring blocks whose inner products one worker works out: each is written as a matrix once, not twice.
 _GRAM_BLOCKS = 16
 
+# Inputs may be in two parts, so that two workers can share the products of one panel, each with weights of its own: of
+# every five runs of 8 quads, the last is in the second part. A fifth of the last panel's products is what worker 0 has
+# time for beside row B's sums, and has too much of beside row C's: two threads take 0.59 us a sample instead of 0.68
+# us, and 1.30 us instead of 1.36 us, one thread 2 to 3 % longer.
+_RUN, _RUNS = 8, 5
+PARTS = np.int64(2)
+
 # Whole quads of a block from which they are a list of their own, not entries of both halves: it spares the loads and
 # stores of half of them, and costs those of four more rows of weights.
 _WHOLE_FROM = 16
@@ -83,8 +90,9 @@ class Blocks(NamedTuple):
     values: np.ndarray  # (2 * halves,) or longer: bytes that stand for table[byte], or floats
     table: np.ndarray  # (256,) float
     start: np.ndarray  # (blocks,) int64: halves of the blocks before
-    n_active: np.ndarray  # (blocks, 2) int64: lists with entries, those of halves and all
-    active: np.ndarray  # (blocks, stride) int32: their first inputs; halves before wholes, few entries before many
+    n_active: np.ndarray  # (blocks, 4) int64: lists with entries, up to the end of each kind: halves of the
+    # first part, of the second; wholes of the first, of the second
+    active: np.ndarray  # (blocks, stride) int32: their first inputs, in order of kind, then few entries before many
     first: np.ndarray  # (blocks, stride + 1) int32: first entry of each
     dense: np.ndarray  # (n_rows, I) flattened: the rows themselves where the data is dense, else empty
 
@@ -237,7 +245,15 @@ def fingerprint(w, n_workers, words, multipliers, sums):
 @inlined
 def _wholes_at(b, blocks):
     """What to add to 4 e for the first value of entry e of a whole quad; for one of a half it is 2 e."""
-    return -2 * (blocks.start[b] + blocks.first[b, blocks.n_active[b, 0]])
+    return -2 * (blocks.start[b] + blocks.first[b, blocks.n_active[b, PARTS - 1]])
+
+
+@inlined
+def _lists(b, blocks, wholes, part_0, part_1):
+    """Lists [begin, end) of halves, or of wholes, of the parts part_0 <= part < part_1."""
+    kind = wholes * PARTS
+    begin = blocks.n_active[b, kind + part_0 - 1] if kind + part_0 else ZERO
+    return begin, blocks.n_active[b, kind + part_1 - 1]
 
 
 @inlined
@@ -249,39 +265,42 @@ def _next(w, i, counters):
 
 
 @inlined
-def _key(count, list_number, n_rows):
-    """Lists are ordered by this: halves before wholes, then by their number of entries."""
-    return count + n_rows * int(list_number % _KINDS == _WHOLE)
+def _key(count, list_number, n_rows, n_parts):
+    """Lists are ordered by this: halves before wholes, the first part before the second, few entries before many."""
+    second = n_parts == PARTS and list_number // (_KINDS * _RUN) % _RUNS == _RUNS - 1
+    return count + n_rows * (PARTS * int(list_number % _KINDS == _WHOLE) + int(second))
 
 
 @kernel
-def _order_lists(b, w, n_rows, cursors, slots, blocks):
+def _order_lists(b, w, n_rows, n_parts, cursors, slots, blocks):
     """Order the lists of a block, whose numbers of entries are in `cursors`; then their first entries are there.
 
     Loops over the entries of a list are short, and the processor predicts their ends when neighbours are of equal
     length: on row B's network that took the products from 1.35 to 0.85 us a sample.
     """
     n_lists = cursors.shape[1]
-    for key in range(2 * n_rows + 2):
+    last = 2 * PARTS * n_rows
+    for key in range(last + 2):
         slots[w, key] = 0
     for i in range(n_lists):
         if cursors[w, i]:
-            slots[w, _key(cursors[w, i], i, n_rows) + 1] += 1
-    for key in range(2 * n_rows + 1):
+            slots[w, _key(cursors[w, i], i, n_rows, n_parts) + 1] += 1
+    for key in range(last + 1):
         slots[w, key + 1] += slots[w, key]
-    blocks.n_active[b, 0] = slots[w, n_rows + 1]
-    blocks.n_active[b, 1] = slots[w, 2 * n_rows + 1]
+    for kind in range(2 * PARTS):
+        blocks.n_active[b, kind] = slots[w, (kind + 1) * n_rows + 1]
+    n_active = slots[w, last + 1]
     for i in range(n_lists):
         if cursors[w, i]:
-            blocks.active[b, _next(w, _key(cursors[w, i], i, n_rows), slots)] = i
+            blocks.active[b, _next(w, _key(cursors[w, i], i, n_rows, n_parts), slots)] = i
     entries = 0
-    for a in range(blocks.n_active[b, 1]):
+    for a in range(n_active):
         i = blocks.active[b, a]
         blocks.active[b, a] = i // _KINDS * 4 + 2 * int(i % _KINDS == _SECOND)
         blocks.first[b, a] = entries
         entries += cursors[w, i]
         cursors[w, i] = blocks.first[b, a]
-    blocks.first[b, blocks.n_active[b, 1]] = entries
+    blocks.first[b, n_active] = entries
 
 
 @kernel
@@ -367,15 +386,15 @@ def _append(bits, row, w, i, base, values_at, values, places, cursors, blocks, w
 
 
 @kernel
-def _transpose_block(b, w, masks, starts, values, order, columns, places, cursors, slots, blocks):
+def _transpose_block(b, w, n_parts, masks, starts, values, order, columns, places, cursors, slots, blocks):
     """Sort the entries of one block by list."""
     n_rows = rows_of(b, blocks)
     n_groups = -(-n_rows // WORD_BITS)
     _gather_masks(b, w, n_rows, n_groups, blocks, masks, starts, values, order, columns, places)
     _count_lists(w, n_groups, columns, cursors)
-    _order_lists(b, w, n_rows, cursors, slots, blocks)
+    _order_lists(b, w, n_rows, n_parts, cursors, slots, blocks)
     base = blocks.start[b]
-    wholes_from = blocks.first[b, blocks.n_active[b, 0]]
+    wholes_from = blocks.first[b, blocks.n_active[b, PARTS - 1]]
     wholes_at = _wholes_at(b, blocks)
     for begin in range(0, n_groups, _GROUPS):
         for i in range(0, cursors.shape[1], _KINDS):
@@ -390,15 +409,16 @@ def _transpose_block(b, w, masks, starts, values, order, columns, places, cursor
 
 
 @entry
-def transpose(w, n_workers, queue, masks, starts, values, order, columns, places, cursors, slots, blocks):
+def transpose(w, n_workers, queue, n_parts, masks, starts, values, order, columns, places, cursors, slots, blocks):
     """Fill `blocks` from rows: its row r of block b is sample ``order[b * capacity + r]``.
 
-    Scratch: columns (n_workers, groups of 64 rows, 64 * words) uint64, places (n_workers * capacity,) int64, cursors
-    (n_workers, number of lists) and slots (n_workers, 2 * capacity + 2) int32.
+    n_parts: parts that the inputs are in, 1 or 2. Scratch: columns (n_workers, groups of 64 rows, 64 * words) uint64,
+    places (n_workers * capacity,) int64, cursors (n_workers, number of lists) and slots (n_workers, 4 * capacity + 2)
+    int32.
     """
     b = take(queue)
     while b < blocks.start.size:
-        _transpose_block(b, w, masks, starts, values, order, columns, places, cursors, slots, blocks)
+        _transpose_block(b, w, n_parts, masks, starts, values, order, columns, places, cursors, slots, blocks)
         b = take(queue)
 
 
@@ -407,11 +427,11 @@ def transpose(w, n_workers, queue, masks, starts, values, order, columns, places
 
 
 @inlined
-def _forward_tiles(b, blocks, weights, at, row_length, out, out_at, out_stride, width):
+def _forward_tiles(b, blocks, weights, at, row_length, out, out_at, out_stride, part_0, part_1, width):
     lanes = lanes_of(out)
     base = blocks.start[b]
-    n_halves = blocks.n_active[b, 0]
-    for a in range(n_halves):
+    begin, end = _lists(b, blocks, ZERO, part_0, part_1)
+    for a in range(begin, end):
         p = at + blocks.active[b, a] * row_length
         w0 = vload(weights, p, lanes, width)
         w1 = vload(weights, p + row_length, lanes, width)
@@ -421,7 +441,8 @@ def _forward_tiles(b, blocks, weights, at, row_length, out, out_at, out_stride, 
             z = vfma(vdecode(blocks.values, blocks.table, 2 * e + 1, width), w1, z)
             vstore(out, p, out_stride, z)
     wholes_at = _wholes_at(b, blocks)
-    for a in range(n_halves, blocks.n_active[b, 1]):
+    begin, end = _lists(b, blocks, ONE, part_0, part_1)
+    for a in range(begin, end):
         p = at + blocks.active[b, a] * row_length
         w0 = vload(weights, p, lanes, width)
         w1 = vload(weights, p + row_length, lanes, width)
@@ -438,10 +459,11 @@ def _forward_tiles(b, blocks, weights, at, row_length, out, out_at, out_stride, 
 
 
 @kernel
-def sparse_forward(b, blocks, weights, at, n_rows, n_tiles, out, out_at, t0, t1):
+def sparse_forward(b, blocks, weights, at, n_rows, n_tiles, out, out_at, t0, t1, part_0, part_1):
     """out[t, r] += sum_i x[r, i] * weights[i, t] for tiles t0 <= t < t1 and the rows of block b.
 
-    weights: panels of n_rows from offset `at`, out (n_tiles, capacity, V) from offset `out_at`.
+    The sum is over the inputs i of parts part_0 <= part < part_1. weights: panels of n_rows from offset `at`, out
+    (n_tiles, capacity, V) from offset `out_at`.
     """
     lanes = lanes_of(out)
     out_stride = blocks.capacity * lanes
@@ -451,26 +473,26 @@ def sparse_forward(b, blocks, weights, at, n_rows, n_tiles, out, out_at, t0, t1)
         p = at + part
         q = out_at + t * out_stride
         if n == 5:
-            _forward_tiles(b, blocks, weights, p, row_length, out, q, out_stride, W5)
+            _forward_tiles(b, blocks, weights, p, row_length, out, q, out_stride, part_0, part_1, W5)
         elif n == 4:
-            _forward_tiles(b, blocks, weights, p, row_length, out, q, out_stride, W4)
+            _forward_tiles(b, blocks, weights, p, row_length, out, q, out_stride, part_0, part_1, W4)
         elif n == 3:
-            _forward_tiles(b, blocks, weights, p, row_length, out, q, out_stride, W3)
+            _forward_tiles(b, blocks, weights, p, row_length, out, q, out_stride, part_0, part_1, W3)
         elif n == 2:
-            _forward_tiles(b, blocks, weights, p, row_length, out, q, out_stride, W2)
+            _forward_tiles(b, blocks, weights, p, row_length, out, q, out_stride, part_0, part_1, W2)
         else:
-            _forward_tiles(b, blocks, weights, p, row_length, out, q, out_stride, W1)
+            _forward_tiles(b, blocks, weights, p, row_length, out, q, out_stride, part_0, part_1, W1)
         t += n
 
 
 @inlined
-def _update_tiles(b, blocks, deltas, deltas_at, deltas_stride, out, at, row_length, width):
+def _update_tiles(b, blocks, deltas, deltas_at, deltas_stride, out, at, row_length, part_0, part_1, width):
     lanes = lanes_of(out)
     base = blocks.start[b]
-    n_halves = blocks.n_active[b, 0]
     # Sums of their own: weights in single precision would lose the small terms one by one.
     zero = vsplat(out.dtype.type(0), width)
-    for a in range(n_halves):
+    begin, end = _lists(b, blocks, ZERO, part_0, part_1)
+    for a in range(begin, end):
         g0 = zero
         g1 = zero
         for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
@@ -481,7 +503,8 @@ def _update_tiles(b, blocks, deltas, deltas_at, deltas_stride, out, at, row_leng
         vaccumulate(out, p, lanes, g0)
         vaccumulate(out, p + row_length, lanes, g1)
     wholes_at = _wholes_at(b, blocks)
-    for a in range(n_halves, blocks.n_active[b, 1]):
+    begin, end = _lists(b, blocks, ONE, part_0, part_1)
+    for a in range(begin, end):
         g0 = zero
         g1 = zero
         g2 = zero
@@ -501,10 +524,11 @@ def _update_tiles(b, blocks, deltas, deltas_at, deltas_stride, out, at, row_leng
 
 
 @kernel
-def sparse_update(b, blocks, deltas, deltas_at, n_rows, n_tiles, out, at, t0, t1):
+def sparse_update(b, blocks, deltas, deltas_at, n_rows, n_tiles, out, at, t0, t1, part_0, part_1):
     """out[i, t] += sum_r x[r, i] * deltas[t, r] for tiles t0 <= t < t1 and the rows of block b.
 
-    deltas (n_tiles, capacity, V) from offset `deltas_at`, out: panels of n_rows from offset `at`.
+    Inputs i are those of parts part_0 <= part < part_1. deltas (n_tiles, capacity, V) from offset `deltas_at`, out:
+    panels of n_rows from offset `at`.
     """
     lanes = lanes_of(out)
     deltas_stride = blocks.capacity * lanes
@@ -515,15 +539,15 @@ def sparse_update(b, blocks, deltas, deltas_at, n_rows, n_tiles, out, at, t0, t1
         p = at + part
         q = deltas_at + t * deltas_stride
         if n == 5:
-            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, W5)
+            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, part_0, part_1, W5)
         elif n == 4:
-            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, W4)
+            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, part_0, part_1, W4)
         elif n == 3:
-            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, W3)
+            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, part_0, part_1, W3)
         elif n == 2:
-            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, W2)
+            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, part_0, part_1, W2)
         else:
-            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, W1)
+            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, part_0, part_1, W1)
         t += n
 
 
@@ -549,8 +573,8 @@ def _set_columns(b, blocks, n_tiles, n_inputs, columns, at, present):
     lanes = lanes_of(columns)
     base = blocks.start[b]
     wholes_at = _wholes_at(b, blocks)
-    for a in range(blocks.n_active[b, 1]):
-        n = 2 if a < blocks.n_active[b, 0] else 4
+    for a in range(blocks.n_active[b, 2 * PARTS - 1]):
+        n = 2 if a < blocks.n_active[b, PARTS - 1] else 4
         values_at = 0 if n == 2 else wholes_at
         for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
             p, row_length = _column_at(fetch(blocks.rows, e), n_tiles, n_inputs, lanes)
@@ -566,7 +590,7 @@ def _gram_block(b, blocks, n_tiles, n_inputs, columns, at, products, products_at
     lanes = lanes_of(gram)
     n_rows = rows_of(b, blocks)
     clear(products, products_at, lanes, blocks.capacity * lanes, ZERO, n_rows, ZERO, n_tiles)
-    sparse_forward(b, blocks, columns, at, n_inputs, n_tiles, products, products_at, ZERO, n_tiles)
+    sparse_forward(b, blocks, columns, at, n_inputs, n_tiles, products, products_at, ZERO, n_tiles, ZERO, PARTS)
     for r in range(n_rows):
         for t in range(n_tiles):
             tile = vload(products, products_at + (t * blocks.capacity + r) * lanes, 0, W1)
