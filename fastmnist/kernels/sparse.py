@@ -64,7 +64,7 @@ _GRAM_BLOCKS = 16
 # Inputs may be in two parts, so that two workers can share the products of one panel, each with weights of its own: of
 # every five runs of 8 quads, the last is in the second part. A fifth of the last panel's products is what worker 0 has
 # time for beside row B's sums, and has too much of beside row C's: two threads take 0.59 us a sample instead of 0.68
-# us, and 1.30 us instead of 1.36 us, one thread 2 to 3 % longer.
+# us, and 1.32 us instead of 1.37 us, one thread 4 to 5 % longer.
 _RUN, _RUNS = 8, 5
 PARTS = np.int64(2)
 
