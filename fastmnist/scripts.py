@@ -270,7 +270,7 @@ class Prepared:
     settings: dict[str, Any]
 
     def run(self, threads: int | None, progress: Callable[[int], None] | None = None) -> engine.Totals:
-        """Train; what has been trained is written back even if that is interrupted."""
+        """Train, once; what has been trained is written back even if that is interrupted."""
         self.network.set(self.weights, self.biases)
         try:
             totals = self.network.train(**self.settings, threads=threads, progress=progress)

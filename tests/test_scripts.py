@@ -94,6 +94,15 @@ def test_an_epoch_gives_what_the_reference_gives(case, threads, block, run):
         check_epoch(case, threads)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_several_panels_in_parts_give_what_the_reference_gives(dtype, threads):
+    arguments = {"learning_rate": 0.002, "dropout": 0.5, "dropout_gradient": "scaled"}
+    case = {"dtype": dtype, "sizes": [400, 100, 10], "n": 101, "density": 0.19, "biases": True, "arguments": arguments}
+    with mock.patch.multiple(flat, _PARALLEL_FROM=0, _HELPED_FROM=0):
+        check_epoch(case, threads)
+
+
 def check_epoch(case, threads):
     dtype, sizes = case["dtype"], case["sizes"]
     images, labels = make_data(case["n"], sizes[0], sizes[-1], case["density"], dtype)
@@ -168,17 +177,20 @@ def test_threads_really_split_the_work(monkeypatch):
     assert results[:2] == results[2:]
 
 
-def test_where_calls_end_changes_no_bit_of_per_sample_sgd(monkeypatch):
+@pytest.mark.parametrize("inputs", [50, 170])
+def test_where_calls_end_changes_no_bit_of_per_sample_sgd(monkeypatch, inputs):
     """The updates that a block's products have not seen are followed within runs, and none outlives its run."""
-    images, labels = make_data(500, 50, 10, 0.3, "float64")
-    monkeypatch.setattr(flat, "PER_SAMPLE_BLOCK", 8)
+    images, labels = make_data(500, inputs, 10, 0.3, "float64")
+    for module in flat, packing:
+        monkeypatch.setattr(module, "PER_SAMPLE_BLOCK", 8)
     monkeypatch.setattr(flat, "_RUN_BLOCKS", 5)
+    monkeypatch.setattr(flat, "_HELPED_FROM", 0)
     results, calls = [], []
     original = flat.run_with_helpers
     monkeypatch.setattr(flat, "run_with_helpers", lambda *arguments: calls.append(1) or original(*arguments))
     for seconds in (0.1, 1e-9):
         monkeypatch.setattr(flat, "_SLICE", seconds)
-        weights, biases = make_weights((50, 33, 10), "float64", True)
+        weights, biases = make_weights((inputs, 33, 10), "float64", True)
         fm.sgd_epoch(images, labels, weights, biases, learning_rate=0.01)
         results.append([a.tobytes() for a in (*weights, *biases)])
     assert len(calls) == 1 + 13
@@ -188,8 +200,9 @@ def test_where_calls_end_changes_no_bit_of_per_sample_sgd(monkeypatch):
 @pytest.mark.parametrize("garbage", [0x00, 0xFF, 0x7F])
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_what_scratch_memory_held_before_does_not_matter(monkeypatch, garbage, batch_size):
-    images, labels = make_data(50, 30, 10, 0.3, "float32")
-    clean, _ = make_weights((30, 17, 9, 10), "float32", False)
+    monkeypatch.setattr(flat, "_HELPED_FROM", 0)
+    images, labels = make_data(50, 170, 10, 0.3, "float32")
+    clean, _ = make_weights((170, 17, 9, 10), "float32", False)
     dirty = copies(clean)
     arguments = {
         "learning_rate": 0.01,
@@ -211,11 +224,13 @@ def test_what_scratch_memory_held_before_does_not_matter(monkeypatch, garbage, b
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
-def test_what_a_call_leaves_behind_does_not_reach_the_next(batch_size):
+@pytest.mark.parametrize("sizes", [(30, 17, 10), (30, 17, 9, 10)])
+def test_what_a_call_leaves_behind_does_not_reach_the_next(batch_size, sizes):
     images, labels = make_data(50, 30, 10, 0.3, "float64")
-    clean, biases = make_weights((30, 17, 9, 10), "float64", True)
+    clean, biases = make_weights(sizes, "float64", True)
     start = copies(clean), copies(biases)
-    arguments = {"batch_size": batch_size, "dropout": [0.5, 0.0], "rng": 1, "updates_per_batch": 1 + batch_size // 8}
+    rates = [0.5, 0.0][: len(sizes) - 2]
+    arguments = {"batch_size": batch_size, "dropout": rates, "rng": 1, "updates_per_batch": 1 + batch_size // 8}
     flat._idle.clear()
     fm.sgd_epoch(images, labels, clean, biases, learning_rate=0.01, **arguments)
     fm.sgd_epoch(images, labels, copies(clean), copies(biases), learning_rate=1e200, **arguments)
@@ -229,6 +244,8 @@ def test_networks_kept_for_the_next_call_are_few():
     for units in range(2, 12):
         fm.evaluate(images, labels, make_weights((6, units, 3), "float64", False)[0])
     assert len(flat._idle) == flat._KEPT
+    fm.evaluate(images, labels, make_weights((6, flat._KEPT_BYTES // 48, 3), "float64", False)[0])
+    assert max(network.nbytes for network in flat._idle.values()) < flat._KEPT_BYTES
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])

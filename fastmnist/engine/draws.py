@@ -44,9 +44,10 @@ class Draws:
         workers: int,
         kept: NDArray[np.uint8],
     ) -> None:
-        """Make `kept` the draws for the next `n_rows` rows of hidden layers of `sizes`, in the order of the program.
+        """Fill `kept` with draws for the next `n_rows` rows of hidden layers of `sizes`.
 
-        `rates` are the shares dropped, one a layer; for layers of rate 0 nothing is drawn.
+        They come in the order of the program replaced. `rates` are the shares dropped, one a layer; for layers of rate
+        0 nothing is drawn.
         """
         if isinstance(self.rng, int | np.integer):
             seed = int(self.rng)

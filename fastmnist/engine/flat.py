@@ -36,15 +36,17 @@ _FIRST_GUESS = 25e9
 _RUN, _RUN_BLOCKS = 1_000_000_000, 64
 # Multiply-adds of a block below which a second thread costs more than it saves.
 _PARALLEL_FROM = 20_000
-# Multiply-adds of a call of per-sample SGD from which helpers are woken. Row A's calls have 13e6 and take 0.9 ms on one
-# thread; with a helper 0.25 ms more.
+# Multiply-adds of a call of per-sample SGD from which helpers are woken, and the last panel is split for them (which
+# changes last bits: no threads may have a say in it). Row A's calls have 13e6 and take 0.9 ms on one thread; with a
+# helper 0.25 ms more.
 _HELPED_FROM = 50_000_000
 # Tiles of a layer that make a worker of a mini-batch worth its barriers. On a 2-core machine two workers took as long
 # as one for 13 tiles when nothing else ran (row D), and up to twice as long beside a BLAS whose threads spin; 25 tiles
 # (row E) took 0.57 of the time.
 _TILES_PER_WORKER = 8
-# Networks that no call is using, kept for the next one of their kind: making one takes 0.05 ms, and row A's calls 0.9.
-_KEPT = 4
+# Networks that no call is using, kept for the next one of their kind, and bytes of one that is: making row A's takes
+# 0.05 ms, and its calls 0.9; beside calls with large networks it is nothing.
+_KEPT, _KEPT_BYTES = 4, 1 << 22
 
 
 class Totals(NamedTuple):
@@ -99,6 +101,11 @@ class FlatNetwork:
     def __getstate__(self) -> dict[str, Any]:
         """Leave memory that is only kept for use again out of copies and pickles."""
         return self.__dict__ | {"_shuffled": None, "_drawn": np.empty(0, np.uint8)}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of parameters, gradient, state and draws."""
+        return sum(a.nbytes for a in (self.params, self._grads, *self._slots.values(), self._drawn))
 
     def _need(self, updates: Updates, slots: Sequence[int]) -> None:
         """Make the gradient and state vectors that the updates need, where there are none yet."""
@@ -252,6 +259,7 @@ class FlatNetwork:
         threads = count_threads(threads)
         workers = threads if work > _PARALLEL_FROM else 1
         helped = per_sample and for_one * n_samples > _HELPED_FROM
+        split = helped and work > _PARALLEL_FROM and packed.shape[1] > sparse.FIRST_PART
         if per_sample:
             workers = min(workers, 1 + len(layout.panels)) if helped else 1
         else:
@@ -278,7 +286,7 @@ class FlatNetwork:
             if per_sample:
                 products = gram[first:last] if gram is not None else packed.gram(self.dtype, blocks, threads, False)
                 run_with_helpers(
-                    sgd.train_per_sample, workers, schedule(), run, int(helped), blocks, products.reshape(-1),
+                    sgd.train_per_sample, workers, schedule(), run, int(split), blocks, products.reshape(-1),
                     self.table, self.params, dropout, some, updates.loss, -float(rates[0]) * loss_scale,
                     values, deltas, totals,
                 )  # fmt: skip
@@ -414,7 +422,9 @@ def borrow(n_inputs: int, layers: tuple[spec.Layer, ...], dtype: np.dtype[Any], 
 
 
 def give_back(network: FlatNetwork) -> None:
-    """Keep a network for the next call that borrows one of its kind."""
+    """Keep a network for the next call that borrows one of its kind, unless it is large."""
+    if network.nbytes > _KEPT_BYTES:
+        return
     _idle[network.kind] = network
     while len(_idle) > _KEPT:
         _idle.popitem(last=False)

@@ -215,7 +215,7 @@ class Packed:
         places = np.empty(workers * capacity, np.int64)
         cursors = np.empty((workers, n_lists), np.int32)
         slots = np.empty((workers, 2 * sparse.PARTS * capacity + 2), np.int32)
-        parts = int(sparse.PARTS) if capacity == PER_SAMPLE_BLOCK else 1
+        parts = int(sparse.PARTS) if capacity == PER_SAMPLE_BLOCK else 1  # mini-batches need none: 1 % of row E's time
         run_workers(
             sparse.transpose, workers, counter(), parts, *entries, order, columns, places, cursors, slots, blocks
         )

@@ -1,9 +1,9 @@
 """Training: exact blocked per-sample SGD, and mini-batch steps with any optimiser.
 
 Both run block by block. A mini-batch goes through two stages, split by tiles of units, then by rows; a block of
-per-sample SGD through three, of which worker 0 takes the one that goes row by row. Nobody adds up numbers across
-workers, so results do not depend on their number. Deltas carry the factor of the update (minus the learning rate, or
-the gradient's 1 / B) from the output layer down.
+per-sample SGD through three, of which worker 0 takes the one that goes row by row. What is summed apart is so whoever
+sums it, so results do not depend on the number of workers. Deltas carry the factor of the update (minus the learning
+rate, or the gradient's 1 / B) from the output layer down.
 """
 
 from __future__ import annotations
@@ -622,30 +622,31 @@ def train_batches(
         for repeat in range(repeats if b > 0 else 1):
             fresh = b == 0 or repeat == repeats - 1
             started = _now(n_workers)
-            for turn in range(1 + clips):
+            for sweep in range(1 + clips):
                 # A panel at a time, whose parameters, gradient and deltas stay near meanwhile: gradient, update and the
-                # next block's product. Norms are known only once all gradients are there.
+                # next block's product. Norms are known only once all gradients are there: then updates wait.
+                sums, moves = b > 0 and sweep == 0, sweep == clips
                 t, t1 = owned(n_tiles, w, n_workers, paces)
                 while t < t1:
                     end = panel_end(t, t1, n_tiles)
-                    if b > 0 and turn == 0:
+                    if sums:
                         _gradients(b - 1, repeat, blocks, layers, weights, dropout, updates, values, deltas, t, end)
                         if penalizes:
                             _penalize(w, n_workers, paces, ZERO, t, end, layers, weights, updates.penalties)
-                    if b > 0 and turn == clips and not updates.direct:
+                    if b > 0 and moves and not updates.direct:
                         _optimize(w, n_workers, paces, b - 1, ZERO, t, end, layers, weights, updates)
-                    if b < n_blocks and turn == clips and fresh:
+                    if b < n_blocks and moves and fresh:
                         first_layer_forward(b, blocks, layers, params, values, ZERO, t, end)
                         activate_first(b, blocks, layers, dropout, values, ZERO, rows_of(b, blocks), t, end)
                     t = end
-                if b > 0 and turn == 0:
+                if sums:
                     _upper_gradients(w, n_workers, paces, b - 1, blocks, layers, weights, updates, values, deltas)
                 for k in range(1, layers.shape[0] if b > 0 and not updates.direct else 1):
-                    if penalizes and turn == 0:
+                    if penalizes and sums:
                         _penalize(w, n_workers, paces, k, ZERO, ZERO, layers, weights, updates.penalties)
-                    if turn == clips:
+                    if moves:
                         _optimize(w, n_workers, paces, b - 1, k, ZERO, ZERO, layers, weights, updates)
-                if b > 0 and turn < clips:
+                if b > 0 and not moves:
                     stopped = _now(n_workers)
                     meetings = meet(barrier, meetings, n_workers)
                     if w == 0:

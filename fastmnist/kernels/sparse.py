@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastmnist import spec
-from fastmnist._jit import ONE, ZERO, entry, inlined, kernel
+from fastmnist._jit import ZERO, entry, inlined, kernel
 from fastmnist.kernels.barrier import take
 from fastmnist.kernels.dense import clear
 from fastmnist.kernels.simd import (
@@ -62,11 +62,13 @@ _AHEAD = 8
 _GRAM_BLOCKS = 16
 
 # Inputs may be in two parts, so that two workers can share the products of one panel, each with weights of its own: of
-# every five runs of 8 quads, the last is in the second part. A fifth of the last panel's products is what worker 0 has
-# time for beside row B's sums, and has too much of beside row C's: two threads take 0.59 us a sample instead of 0.68
+# every five runs of 8 quads, the last is in the second part. For a fifth of row B's only panel worker 0 has time beside
+# the sums; a fifth of row C's last panel is what it has no time for. Two threads take 0.59 us a sample instead of 0.68
 # us, and 1.32 us instead of 1.37 us, one thread 4 to 5 % longer.
 _RUN, _RUNS = 8, 5
 PARTS = np.int64(2)
+# Inputs up to here are all in the first part.
+FIRST_PART = 4 * _RUN * (_RUNS - 1)
 
 # Whole quads of a block from which they are a list of their own, not entries of both halves: it spares the loads and
 # stores of half of them, and costs those of four more rows of weights.
@@ -248,12 +250,12 @@ def _wholes_at(b, blocks):
     return -2 * (blocks.start[b] + blocks.first[b, blocks.n_active[b, PARTS - 1]])
 
 
-@inlined
-def _lists(b, blocks, wholes, part_0, part_1):
-    """Lists [begin, end) of halves, or of wholes, of the parts part_0 <= part < part_1."""
-    kind = wholes * PARTS
-    begin = blocks.n_active[b, kind + part_0 - 1] if kind + part_0 else ZERO
-    return begin, blocks.n_active[b, kind + part_1 - 1]
+@kernel
+def _lists(b, blocks, part_0, part_1):
+    """Lists of the parts part_0 <= part < part_1: where those of halves begin and end, and those of wholes."""
+    begin = blocks.n_active[b, part_0 - 1] if part_0 else ZERO
+    n_active = blocks.n_active
+    return begin, n_active[b, part_1 - 1], n_active[b, PARTS + part_0 - 1], n_active[b, PARTS + part_1 - 1]
 
 
 @inlined
@@ -427,11 +429,10 @@ def transpose(w, n_workers, queue, n_parts, masks, starts, values, order, column
 
 
 @inlined
-def _forward_tiles(b, blocks, weights, at, row_length, out, out_at, out_stride, part_0, part_1, width):
+def _forward_tiles(b, blocks, lists, weights, at, row_length, out, out_at, out_stride, width):
     lanes = lanes_of(out)
     base = blocks.start[b]
-    begin, end = _lists(b, blocks, ZERO, part_0, part_1)
-    for a in range(begin, end):
+    for a in range(lists[0], lists[1]):
         p = at + blocks.active[b, a] * row_length
         w0 = vload(weights, p, lanes, width)
         w1 = vload(weights, p + row_length, lanes, width)
@@ -441,8 +442,7 @@ def _forward_tiles(b, blocks, weights, at, row_length, out, out_at, out_stride, 
             z = vfma(vdecode(blocks.values, blocks.table, 2 * e + 1, width), w1, z)
             vstore(out, p, out_stride, z)
     wholes_at = _wholes_at(b, blocks)
-    begin, end = _lists(b, blocks, ONE, part_0, part_1)
-    for a in range(begin, end):
+    for a in range(lists[2], lists[3]):
         p = at + blocks.active[b, a] * row_length
         w0 = vload(weights, p, lanes, width)
         w1 = vload(weights, p + row_length, lanes, width)
@@ -467,32 +467,32 @@ def sparse_forward(b, blocks, weights, at, n_rows, n_tiles, out, out_at, t0, t1,
     """
     lanes = lanes_of(out)
     out_stride = blocks.capacity * lanes
+    lists = _lists(b, blocks, part_0, part_1)
     t = t0
     while t < t1:
         n, part, row_length = panel_part(t, t1, n_tiles, n_rows, lanes)
         p = at + part
         q = out_at + t * out_stride
         if n == 5:
-            _forward_tiles(b, blocks, weights, p, row_length, out, q, out_stride, part_0, part_1, W5)
+            _forward_tiles(b, blocks, lists, weights, p, row_length, out, q, out_stride, W5)
         elif n == 4:
-            _forward_tiles(b, blocks, weights, p, row_length, out, q, out_stride, part_0, part_1, W4)
+            _forward_tiles(b, blocks, lists, weights, p, row_length, out, q, out_stride, W4)
         elif n == 3:
-            _forward_tiles(b, blocks, weights, p, row_length, out, q, out_stride, part_0, part_1, W3)
+            _forward_tiles(b, blocks, lists, weights, p, row_length, out, q, out_stride, W3)
         elif n == 2:
-            _forward_tiles(b, blocks, weights, p, row_length, out, q, out_stride, part_0, part_1, W2)
+            _forward_tiles(b, blocks, lists, weights, p, row_length, out, q, out_stride, W2)
         else:
-            _forward_tiles(b, blocks, weights, p, row_length, out, q, out_stride, part_0, part_1, W1)
+            _forward_tiles(b, blocks, lists, weights, p, row_length, out, q, out_stride, W1)
         t += n
 
 
 @inlined
-def _update_tiles(b, blocks, deltas, deltas_at, deltas_stride, out, at, row_length, part_0, part_1, width):
+def _update_tiles(b, blocks, lists, deltas, deltas_at, deltas_stride, out, at, row_length, width):
     lanes = lanes_of(out)
     base = blocks.start[b]
     # Sums of their own: weights in single precision would lose the small terms one by one.
     zero = vsplat(out.dtype.type(0), width)
-    begin, end = _lists(b, blocks, ZERO, part_0, part_1)
-    for a in range(begin, end):
+    for a in range(lists[0], lists[1]):
         g0 = zero
         g1 = zero
         for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
@@ -503,8 +503,7 @@ def _update_tiles(b, blocks, deltas, deltas_at, deltas_stride, out, at, row_leng
         vaccumulate(out, p, lanes, g0)
         vaccumulate(out, p + row_length, lanes, g1)
     wholes_at = _wholes_at(b, blocks)
-    begin, end = _lists(b, blocks, ONE, part_0, part_1)
-    for a in range(begin, end):
+    for a in range(lists[2], lists[3]):
         g0 = zero
         g1 = zero
         g2 = zero
@@ -532,6 +531,7 @@ def sparse_update(b, blocks, deltas, deltas_at, n_rows, n_tiles, out, at, t0, t1
     """
     lanes = lanes_of(out)
     deltas_stride = blocks.capacity * lanes
+    lists = _lists(b, blocks, part_0, part_1)
     t = t0
     while t < t1:
         n, part, row_length = panel_part(t, t1, n_tiles, n_rows, lanes)
@@ -539,15 +539,15 @@ def sparse_update(b, blocks, deltas, deltas_at, n_rows, n_tiles, out, at, t0, t1
         p = at + part
         q = deltas_at + t * deltas_stride
         if n == 5:
-            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, part_0, part_1, W5)
+            _update_tiles(b, blocks, lists, deltas, q, deltas_stride, out, p, row_length, W5)
         elif n == 4:
-            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, part_0, part_1, W4)
+            _update_tiles(b, blocks, lists, deltas, q, deltas_stride, out, p, row_length, W4)
         elif n == 3:
-            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, part_0, part_1, W3)
+            _update_tiles(b, blocks, lists, deltas, q, deltas_stride, out, p, row_length, W3)
         elif n == 2:
-            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, part_0, part_1, W2)
+            _update_tiles(b, blocks, lists, deltas, q, deltas_stride, out, p, row_length, W2)
         else:
-            _update_tiles(b, blocks, deltas, q, deltas_stride, out, p, row_length, part_0, part_1, W1)
+            _update_tiles(b, blocks, lists, deltas, q, deltas_stride, out, p, row_length, W1)
         t += n
 
 

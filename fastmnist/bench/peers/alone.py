@@ -58,12 +58,13 @@ class _Process:
 
     def _expect(self, word: str) -> None:
         assert self._process.stdout is not None
-        if self._process.stdout.readline().strip() != word:
-            raise RuntimeError(f"the script's process has ended with {self._process.wait()}")
+        if (answer := self._process.stdout.readline().strip()) != word:
+            raise RuntimeError(f"the script's process says {answer!r} where {word!r} was expected")
 
 
 def _end(process: subprocess.Popen[str], folder: tempfile.TemporaryDirectory[str]) -> None:
-    process.communicate()  # the end of its input ends it
+    process.kill()
+    process.communicate()
     folder.cleanup()
 
 
