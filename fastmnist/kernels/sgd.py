@@ -1,9 +1,9 @@
 """Training: exact blocked per-sample SGD, and mini-batch steps with any optimiser.
 
 Both run block by block. A mini-batch goes through two stages, split by tiles of units, then by rows; a block of
-per-sample SGD through three, of which worker 0 takes the one that goes row by row. What is summed apart is so whoever
-sums it, so results do not depend on the number of workers. Deltas carry the factor of the update (minus the learning
-rate, or the gradient's 1 / B) from the output layer down.
+per-sample SGD through three, of which worker 0 takes the one that goes row by row. Sums are divided in the same way
+whoever takes the parts, so results do not depend on the number of workers. Deltas carry the factor of the update (minus
+the learning rate, or the gradient's 1 / B) from the output layer down.
 """
 
 from __future__ import annotations
