@@ -200,7 +200,7 @@ def test_a_process_of_its_own_starts_afresh_and_ends_with_its_side():
     assert process.poll() is None
     del there
     gc.collect()
-    assert process.wait(10) == 0
+    process.wait(10)  # raises if it goes on
 
 
 def test_a_process_of_its_own_that_dies_is_told():
