@@ -69,14 +69,18 @@ def set_rows(values, at, row_step, tile_step, r0, r1, t0, t1, params, biases):
 
 
 @inlined
-def first_layer_forward(b, blocks, layers, params, values, at, t0, t1):
-    """Pre-activations of the first layer's tiles t0 <= t < t1 for block b."""
+def first_layer_forward(b, blocks, layers, params, values, at, t0, t1, part_0, part_1):
+    """Pre-activations of the first layer's tiles t0 <= t < t1 for block b; the biases go with the first part.
+
+    Of sparse inputs, from parts part_0 <= part < part_1; dense ones are always taken whole.
+    """
     lanes = lanes_of(values)
     n_rows = rows_of(b, blocks)
     n_in = layers[0, N_IN]
     n_tiles = layers[0, OUT_TILES]
     step = blocks.capacity * lanes
-    set_rows(values, at, lanes, step, ZERO, n_rows, t0, t1, params, layers[0, BIASES])
+    biases = layers[0, BIASES] if part_0 == 0 else np.int64(-1)
+    set_rows(values, at, lanes, step, ZERO, n_rows, t0, t1, params, biases)
     if blocks.dense.size:
         row_0 = b * blocks.capacity * n_in
         t = t0
@@ -88,7 +92,9 @@ def first_layer_forward(b, blocks, layers, params, values, at, t0, t1):
             )  # fmt: skip
             t += n
     else:
-        sparse_forward(b, blocks, params, layers[0, WEIGHTS], layers[0, ROWS], n_tiles, values, at, t0, t1, ZERO, PARTS)
+        sparse_forward(
+            b, blocks, params, layers[0, WEIGHTS], layers[0, ROWS], n_tiles, values, at, t0, t1, part_0, part_1
+        )
 
 
 @inlined
@@ -168,7 +174,7 @@ def infer(w, n_workers, queue, blocks, layers, params, dropout, truth, values, o
     b = take(queue)
     while b < n_blocks:
         n_rows = rows_of(b, blocks)
-        first_layer_forward(b, blocks, layers, params, values, at, ZERO, layers[0, OUT_TILES])
+        first_layer_forward(b, blocks, layers, params, values, at, ZERO, layers[0, OUT_TILES], ZERO, PARTS)
         if last > 0:
             activate(
                 values, at, lanes, step, ZERO, n_rows, layers[0, N_OUT], ZERO, layers[0, OUT_TILES],

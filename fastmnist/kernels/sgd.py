@@ -30,7 +30,6 @@ from fastmnist.kernels.forward import (
     mask_start,
     row_weight,
     score_row,
-    set_rows,
     upper_layers_forward,
 )
 from fastmnist.kernels.pointwise import activate, add_penalty, optimizer_step, output_deltas, through_activation
@@ -42,7 +41,6 @@ from fastmnist.kernels.sparse import (
     panel_end,
     panel_part,
     rows_of,
-    sparse_forward,
     sparse_update,
 )
 from fastmnist.spec import (
@@ -53,7 +51,6 @@ from fastmnist.spec import (
     N_IN,
     N_OUT,
     OUT_TILES,
-    PANEL_MOST,
     PANEL_TILES,
     ROWS,
     VALUES,
@@ -92,8 +89,11 @@ class Parameters(NamedTuple):
 
 
 @inlined
-def first_layer_update(b, blocks, layers, deltas, target, t0, t1):
-    """Target += x^T deltas for the first layer's tiles t0 <= t < t1: weights and biases."""
+def first_layer_update(b, blocks, layers, deltas, target, t0, t1, part_0, part_1):
+    """Target += x^T deltas for the first layer's tiles t0 <= t < t1: weights, and with the first part the biases.
+
+    Of sparse inputs, for parts part_0 <= part < part_1; dense ones are always taken whole.
+    """
     lanes = lanes_of(target)
     n_rows = rows_of(b, blocks)
     n_in = layers[0, N_IN]
@@ -111,9 +111,9 @@ def first_layer_update(b, blocks, layers, deltas, target, t0, t1):
             t += n
     else:
         sparse_update(
-            b, blocks, deltas, ZERO, layers[0, ROWS], n_tiles, target, layers[0, WEIGHTS], t0, t1, ZERO, PARTS
+            b, blocks, deltas, ZERO, layers[0, ROWS], n_tiles, target, layers[0, WEIGHTS], t0, t1, part_0, part_1
         )
-    if layers[0, BIASES] >= 0:
+    if part_0 == 0 and layers[0, BIASES] >= 0:
         add_rows(deltas, ZERO, blocks.capacity, n_rows, target, layers[0, BIASES], t0, t1, 1.0)
 
 
@@ -185,30 +185,6 @@ def _job_tiles(job, split, n_tiles):
 
 
 @inlined
-def _update_job(job, split, b, blocks, layers, deltas, params):
-    """Add x^T deltas of block b to the parameters, for the tiles and parts of a job; biases go with the first part."""
-    n_tiles = layers[0, OUT_TILES]
-    t0, t1, part_0, part_1 = _job_tiles(job, split, n_tiles)
-    _fetch_tiles(deltas, blocks.capacity, rows_of(b, blocks), t0, t1)
-    sparse_update(b, blocks, deltas, ZERO, layers[0, ROWS], n_tiles, params, layers[0, WEIGHTS], t0, t1, part_0, part_1)
-    if part_0 == 0 and layers[0, BIASES] >= 0:
-        add_rows(deltas, ZERO, blocks.capacity, rows_of(b, blocks), params, layers[0, BIASES], t0, t1, 1.0)
-
-
-@inlined
-def _forward_job(job, split, b, blocks, layers, params, values, aside):
-    """Pre-activations of block b, for the tiles and parts of a job; those from a second part of its own go aside."""
-    lanes = lanes_of(values)
-    n_tiles = layers[0, OUT_TILES]
-    step = blocks.capacity * lanes
-    t0, t1, part_0, part_1 = _job_tiles(job, split, n_tiles)
-    at = aside - t0 * step if part_0 else ZERO
-    biases = np.int64(-1) if part_0 else layers[0, BIASES]
-    set_rows(values, at, lanes, step, ZERO, rows_of(b, blocks), t0, t1, params, biases)
-    sparse_forward(b, blocks, params, layers[0, WEIGHTS], layers[0, ROWS], n_tiles, values, at, t0, t1, part_0, part_1)
-
-
-@inlined
 def _add_aside(b, blocks, values, aside, n_tiles):
     """Add what the second part of the inputs gave the last panel's tiles."""
     lanes = lanes_of(values)
@@ -216,8 +192,7 @@ def _add_aside(b, blocks, values, aside, n_tiles):
     for t in range(t0, n_tiles):
         for r in range(rows_of(b, blocks)):
             p = (t * blocks.capacity + r) * lanes
-            q = aside + p - t0 * blocks.capacity * lanes
-            vstore(values, p, 0, vadd(vload(values, p, 0, W1), vload(values, q, 0, W1)))
+            vstore(values, p, 0, vadd(vload(values, p, 0, W1), vload(values, aside + p, 0, W1)))
 
 
 @inlined
@@ -314,13 +289,13 @@ def train_per_sample(
     after; what the updates that a product did not see would have added to it is known from the Gram products. After
     `run` blocks nothing is left over, so that a call may end there and the next one go on. split (0 or 1): whether the
     last panel makes two jobs, one for each part of the inputs. scale: minus the learning rate, times the factor on the
-    loss's gradient. values, deltas (2, tiles * capacity * V), in turns; values with PANEL_MOST tiles more, where the
-    products of the second part lie until they are added.
+    loss's gradient. values, deltas (2, tiles * capacity * V), in turns; values with room for as many more tiles as a
+    panel has at most, where the products of the second part lie until they are added.
     """
     n_blocks = blocks.start.size
     n_tiles = layers[0, OUT_TILES]
     n_jobs = count_panels(n_tiles) + split
-    aside = values.shape[1] - PANEL_MOST * blocks.capacity * lanes_of(values)
+    aside = values.shape[1] - n_tiles * blocks.capacity * lanes_of(values)  # only the last panel's tiles lie there
     n_steps = n_blocks + 2 * (-(-n_blocks // run))
     step = ZERO
     while step < n_steps:
@@ -347,10 +322,13 @@ def train_per_sample(
                 totals[3] += sides
         job = next_job(step, n_jobs, counts)
         while job >= 0:
+            t0, t1, part_0, part_1 = _job_tiles(job, split, n_tiles)
             if k >= 2:
-                _update_job(job, split, first + k - 2, blocks, layers, deltas[k % 2], params)
+                _fetch_tiles(deltas[k % 2], blocks.capacity, rows_of(first + k - 2, blocks), t0, t1)
+                first_layer_update(first + k - 2, blocks, layers, deltas[k % 2], params, t0, t1, part_0, part_1)
             if k < n:
-                _forward_job(job, split, first + k, blocks, layers, params, values[k % 2], aside)
+                at = aside if part_0 else ZERO
+                first_layer_forward(first + k, blocks, layers, params, values[k % 2], at, t0, t1, part_0, part_1)
             job_done(counts)
             job = next_job(step, n_jobs, counts)
         step = next_step(w, step, n_jobs, counts)
@@ -446,7 +424,7 @@ def _gradients(b, repeat, blocks, layers, weights, dropout, updates, values, del
     elif collapsed:
         _scale_rows(deltas, step, n_rows, t, end, updates.repeats)
     if last_repeat:
-        first_layer_update(b, blocks, layers, deltas, target, t, end)
+        first_layer_update(b, blocks, layers, deltas, target, t, end, ZERO, PARTS)
 
 
 @inlined
@@ -636,7 +614,7 @@ def train_batches(
                     if b > 0 and moves and not updates.direct:
                         _optimize(w, n_workers, paces, b - 1, ZERO, t, end, layers, weights, updates)
                     if b < n_blocks and moves and fresh:
-                        first_layer_forward(b, blocks, layers, params, values, ZERO, t, end)
+                        first_layer_forward(b, blocks, layers, params, values, ZERO, t, end, ZERO, PARTS)
                         activate_first(b, blocks, layers, dropout, values, ZERO, rows_of(b, blocks), t, end)
                     t = end
                 if sums:
