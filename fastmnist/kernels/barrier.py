@@ -192,7 +192,7 @@ def paces_for(n_workers: int) -> np.ndarray:
     return np.zeros((n_workers, -(-(_SPEEDS + 2 * n_workers + 1) // 8) * 8))
 
 
-@inlined
+@kernel
 def divide_equally(w, n_workers, paces):
     """Start with equal parts, for all that worker w knows."""
     for k in range(n_workers + 1):
@@ -205,7 +205,7 @@ def _cut(n, w, n_workers, k, paces):
     return int(n * paces[w, _SPEEDS + n_workers + k] + 0.5)
 
 
-@inlined
+@kernel
 def owned(n, w, n_workers, paces):
     """Part [begin, end) of n things that worker w owns."""
     return _cut(n, w, n_workers, w, paces), _cut(n, w, n_workers, w + 1, paces)

@@ -60,7 +60,7 @@ def _product_1_row(s, s_at, s_k, v, v_at, v_k, v_tile, out, out_at, out_tile, n_
     vaccumulate(out, out_at, out_tile, c)
 
 
-@inlined
+@kernel
 def _product_rows(s, s_at, s_row, s_k, v, v_at, v_k, v_tile, out, out_at, out_row, out_tile, n_rows, n_k, width):
     r = 0
     while r + 4 <= n_rows:
@@ -131,7 +131,7 @@ def _dot_1_unit(x, x_at, x_tile, w, w_at, out, out_at, n_tiles, width):
     vaccumulate_sums(out, out_at, lanes, (c,))
 
 
-@inlined
+@kernel
 def _dot_rows(x, x_at, x_tile, w, w_at, out, out_at, out_tile, n_tiles, n_units, width):
     lanes = lanes_of(out)
     w_unit = n_tiles * lanes
@@ -166,7 +166,7 @@ def dots(x, x_at, w, w_at, out, out_at, capacity, r0, r1, n_tiles, n_units):
         r += 1
 
 
-@inlined
+@kernel
 def _back_and_update_tiles(d, d_at, d_tile, w, w_at, w_unit, x, x_at, x_tile, out, out_at, n_units, width):
     lanes = lanes_of(out)
     values = vload(x, x_at, x_tile, width)

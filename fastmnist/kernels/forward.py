@@ -68,7 +68,7 @@ def set_rows(values, at, row_step, tile_step, r0, r1, t0, t1, params, biases):
             vstore(values, at + t * tile_step + r * row_step, 0, tile)
 
 
-@inlined
+@kernel
 def first_layer_forward(b, blocks, layers, params, values, at, t0, t1, part_0, part_1):
     """Pre-activations of the first layer's tiles t0 <= t < t1 for block b; the biases go with the first part.
 
@@ -178,7 +178,7 @@ def infer(w, n_workers, queue, blocks, layers, params, dropout, truth, values, o
         if last > 0:
             activate(
                 values, at, lanes, step, ZERO, n_rows, layers[0, N_OUT], ZERO, layers[0, OUT_TILES],
-                layers[0, ACTIVATION], dropout.mask, 0, 0, 0.0,
+                layers[0, ACTIVATION], dropout.mask, ZERO, ZERO, 0.0,
             )  # fmt: skip
         upper_layers_forward(b, blocks, layers, params, dropout, values, at, ZERO, n_rows)
         here = at + layers[last, VALUES] * blocks.capacity

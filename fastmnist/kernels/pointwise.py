@@ -51,7 +51,7 @@ def _constant(x, value):
 def _clamp(x, v, bound):
     """Lanes of v limited to [-bound, bound]; NaN stays NaN."""
     limit = _constant(x, bound)
-    low = vsub(_constant(x, 0), limit)
+    low = vsub(_constant(x, 0.0), limit)
     v = vwhere_positive(vsub(v, limit), limit, v)
     return vwhere_positive(vsub(low, v), low, v)
 

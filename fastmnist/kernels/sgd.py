@@ -88,7 +88,7 @@ class Parameters(NamedTuple):
     factors: np.ndarray  # (layers, 2) float64: what clipping leaves of the gradients of weights and biases; 1 at first
 
 
-@inlined
+@kernel
 def first_layer_update(b, blocks, layers, deltas, target, t0, t1, part_0, part_1):
     """Target += x^T deltas for the first layer's tiles t0 <= t < t1: weights, and with the first part the biases.
 
@@ -149,7 +149,7 @@ def activate_first(b, blocks, layers, dropout, values, r0, r1, t0, t1):
     if layers.shape[0] > 1:
         lanes = lanes_of(values)
         n_out = layers[0, N_OUT]
-        draws = mask_start(b, rows_of(b, blocks), blocks, layers, 0)
+        draws = mask_start(b, rows_of(b, blocks), blocks, layers, ZERO)
         activate(
             values, ZERO, lanes, blocks.capacity * lanes, r0, r1, n_out, t0, t1, layers[0, ACTIVATION],
             dropout.mask, draws, n_out, dropout.scales[0, 0],
@@ -391,7 +391,7 @@ def _collapse_repeats(layers, params, sums, t0, t1, repeats):
             vstore(sums, p, 0, vfma(r, w, vfma(pairs, u, zero)))
 
 
-@inlined
+@kernel
 def _gradients(b, repeat, blocks, layers, weights, dropout, updates, values, deltas, t, end):
     """Tiles t to `end`, of one panel: the first layer's deltas for block b, and gradients, or updates if direct.
 
@@ -433,7 +433,7 @@ def _collapses(layers, updates):
     return updates.repeats > 1 and layers.shape[0] <= 2
 
 
-@inlined
+@kernel
 def _upper_gradients(w, n_workers, paces, b, blocks, layers, weights, updates, values, deltas):
     """Worker w's part of what `_gradients` leaves out: layers above the second, all biases above the first."""
     target = weights.params if updates.direct else weights.grads
@@ -456,7 +456,7 @@ def _scale_rows(deltas, step, n_rows, t0, t1, factor):
             deltas[p] *= factor
 
 
-@inlined
+@kernel
 def _tensor(layers, k, biases):
     """Offset, rows and tiles a row of layer k's weights or biases; no rows where it has none."""
     if biases:
@@ -464,7 +464,7 @@ def _tensor(layers, k, biases):
     return layers[k, WEIGHTS], layers[k, ROWS], layers[k, OUT_TILES] if k == 0 else layers[k, IN_TILES]
 
 
-@inlined
+@kernel
 def _own_part(w, n_workers, paces, k, t, end, layers, lanes, biases):
     """Worker w's part of layer k's weights or biases, of the first layer the tiles t to `end`, of one panel.
 
@@ -542,7 +542,7 @@ def _optimize(w, n_workers, paces, b, k, t, end, layers, weights, updates):
             )  # fmt: skip
 
 
-@inlined
+@kernel
 def _work_on_rows(
     w, n_workers, paces, b, fresh, blocks, layers, params, dropout, truth, updates, values, deltas, scores
 ):

@@ -125,7 +125,7 @@ def panel_end(t, t1, n_tiles):
     return min(first + width, t1)
 
 
-@inlined
+@kernel
 def panel_part(t, t1, n_tiles, n_rows, lanes):
     """Tiles from t on that lie in one panel of n_rows and before t1: how many, their offset, a row's length."""
     first, width = _panel_of(t, n_tiles)
@@ -332,7 +332,7 @@ def _gather_masks(b, w, n_rows, n_groups, blocks, masks, starts, values, order, 
             _transpose_bits(columns, w, g, word * WORD_BITS)
 
 
-@inlined
+@kernel
 def _transpose_bits(columns, w, g, at):
     """Exchange rows and columns of the 64 by 64 bits of columns[w, g, at:]: blocks off the diagonal, then smaller ones.
 
@@ -368,7 +368,7 @@ def _count_lists(w, n_groups, columns, cursors):
         cursors[w, i + _WHOLE] = 0 if separate else whole
 
 
-@inlined
+@kernel
 def _append(bits, row, w, i, base, values_at, values, places, cursors, blocks, width):
     """Append the rows of a group, bit 0 of `bits` being row number `row`, to list i.
 
@@ -406,8 +406,8 @@ def _transpose_block(b, w, n_parts, masks, starts, values, order, columns, place
                 both = low & high if cursors[w, i + _WHOLE] >= wholes_from else np.uint64(0)
                 row = WORD_BITS * g
                 _append(both, row, w, i + _WHOLE, base, wholes_at, values, places, cursors, blocks, W4)
-                _append(low & ~both, row, w, i + _FIRST, base, 0, values, places, cursors, blocks, W2)
-                _append(high & ~both, row, w, i + _SECOND, base, 0, values, places, cursors, blocks, W2)
+                _append(low & ~both, row, w, i + _FIRST, base, ZERO, values, places, cursors, blocks, W2)
+                _append(high & ~both, row, w, i + _SECOND, base, ZERO, values, places, cursors, blocks, W2)
 
 
 @entry
@@ -424,11 +424,7 @@ def transpose(w, n_workers, queue, n_parts, masks, starts, values, order, column
         b = take(queue)
 
 
-# Intrinsics and nothing else within the loops: a function that is copied into its caller takes 50 ms to compile each
-# time, and here that would be ten times.
-
-
-@inlined
+@kernel
 def _forward_tiles(b, blocks, lists, weights, at, row_length, out, out_at, out_stride, width):
     lanes = lanes_of(out)
     base = blocks.start[b]
@@ -486,7 +482,7 @@ def sparse_forward(b, blocks, weights, at, n_rows, n_tiles, out, out_at, t0, t1,
         t += n
 
 
-@inlined
+@kernel
 def _update_tiles(b, blocks, lists, deltas, deltas_at, deltas_stride, out, at, row_length, width):
     lanes = lanes_of(out)
     base = blocks.start[b]
