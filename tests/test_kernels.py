@@ -227,6 +227,26 @@ def test_vectors_stay_vectors():
     assert len(fused) >= (16 if register == "zmm" else 8)
 
 
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="no machine code")
+def test_a_kernel_is_not_inlined_because_its_caller_is():
+    """Else the machine code of an entry would depend on what was compiled before it."""
+
+    @_jit.kernel
+    def half(x):
+        return x / 2
+
+    @_jit.inlined
+    def quarter(x):
+        return half(half(x))
+
+    @jit
+    def outermost(x):
+        return quarter(x)
+
+    assert outermost(1.0) == 0.25
+    assert [o.fndesc.inline for kernel in (half, quarter) for o in kernel.overloads.values()] == [False, True]
+
+
 # Packing and blocks
 
 
