@@ -13,8 +13,8 @@ from fastmnist.kernels.simd import (
     W4,
     W5,
     WIDE,
-    group_size,
     lanes_of,
+    small_group_size,
     vaccumulate,
     vaccumulate_sums,
     vadd,
@@ -193,12 +193,12 @@ def back_and_update(d, d_at, w, w_at, x, x_at, out, out_at, capacity, n_units, n
         p = w_at + t * lanes
         q = x_at + t * step
         r = out_at + t * step
-        n = group_size(n_tiles - t)
-        if n == 5:
+        n = small_group_size(n_tiles - t)
+        if WIDE and n == 5:
             _back_and_update_tiles(d, d_at, step, w, p, unit, x, q, step, out, r, n_units, W5)
-        elif n == 4:
+        elif WIDE and n == 4:
             _back_and_update_tiles(d, d_at, step, w, p, unit, x, q, step, out, r, n_units, W4)
-        elif n == 3:
+        elif WIDE and n == 3:
             _back_and_update_tiles(d, d_at, step, w, p, unit, x, q, step, out, r, n_units, W3)
         elif n == 2:
             _back_and_update_tiles(d, d_at, step, w, p, unit, x, q, step, out, r, n_units, W2)

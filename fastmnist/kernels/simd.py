@@ -511,10 +511,14 @@ WIDE = vector_bits() == 512
 
 @inlined
 def group_size(n):
-    """How many of n remaining tiles to work on together: 4, or the last 5, 3, 2 or 1; on narrow machines 2 or 1."""
-    if WIDE:
-        return 4 if n > 5 else n
-    return min(n, 2)
+    """How many of n remaining tiles to work on together: 4, or the last 5, 3, 2 or 1."""
+    return 4 if n > 5 else n
+
+
+@inlined
+def small_group_size(n):
+    """`group_size` where a tile takes several registers: 2 or 1 on narrow machines."""
+    return group_size(n) if WIDE else min(n, 2)
 
 
 if config.DISABLE_JIT:
