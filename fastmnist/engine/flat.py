@@ -40,10 +40,10 @@ _PARALLEL_FROM = 20_000
 # changes last bits: no threads may have a say in it). Row A's calls have 13e6 and take 0.9 ms on one thread; with a
 # helper 0.25 ms more.
 _HELPED_FROM = 50_000_000
-# Tiles of a layer that make a worker of a mini-batch worth its barriers. On a 2-core machine two workers took as long
-# as one for 13 tiles when nothing else ran (row D), and up to twice as long beside a BLAS whose threads spin; 25 tiles
-# (row E) took 0.57 of the time.
-_TILES_PER_WORKER = 8
+# Tiles of a layer that make a worker of a mini-batch worth its barriers. Row D, of 13 tiles, took 2.7 us a sample with
+# two workers and 4.7 us with one on two cores that nobody else used; beside one busy process 7.6 us and 4.7 us, beside
+# two 4.8 us and 7.9 us. Where there are more cores than workers, such processes take the others.
+_TILES_PER_WORKER = 4
 # Networks that no call is using, kept for the next one of their kind, and bytes of one that is: making row A's takes
 # 0.05 ms, and its calls 0.9; beside calls with large networks it is nothing.
 _KEPT, _KEPT_BYTES = 4, 1 << 22
