@@ -173,6 +173,43 @@ def test_train_says_once_that_it_compiles(digits, tmp_path):
         assert err.count(b"Compiling") == notices
 
 
+@pytest.mark.slow
+def test_what_train_compiles_ahead_is_all_that_it_needs(tmp_path):
+    """Half of it by another process, whose kernels are loaded from disk."""
+    program = """if True:
+        import numpy as np
+        from fastmnist import engine
+        from fastmnist.commands import ahead
+        ahead.compile_for(0.3, 2)
+        compiled = engine.compile_seconds()
+        images, labels = np.zeros((3000, 784), np.uint8), np.arange(3000, dtype=np.uint8) % 10
+        images[:, 100:200] = 255
+        network = engine.Network((784, 512, 10), dropout=0.3, threads=2)
+        network.train_epoch(engine.pack(images), labels, batch_size=200, learning_rate=np.full(15, 1e-3))
+        network.evaluate(images, labels)
+        assert compiled > 0
+        assert engine.compile_seconds() == compiled, engine.compile_seconds() - compiled
+        assert ahead.compile_for(0.3, 2) == 0
+    """
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=300)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_ctrl_c_ends_both_processes_that_compile(digits, tmp_path):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    command = ["train", "--data", digits]
+    with start(*command, stderr=subprocess.PIPE, env=environment, start_new_session=True) as process:
+        assert b"Compiling" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == b"fastmnist: interrupted\n"
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
 def test_train_without_mnist_takes_synthetic_digits_and_says_so(without_mnist, capsys):
     assert main(["train", *SMALL, "--json"]) == 0
     out, err = capsys.readouterr()

@@ -15,7 +15,7 @@ from fastmnist.engine.machine import (
 )
 from fastmnist.engine.network import Network
 from fastmnist.engine.packing import Packed, as_packed, pack
-from fastmnist.engine.threads import run_apart
+from fastmnist.engine.threads import count_threads, run_apart
 
 __all__ = [
     "Draws",
@@ -29,6 +29,7 @@ __all__ = [
     "cache_directory",
     "cached_kernels",
     "compile_seconds",
+    "count_threads",
     "cpu_features",
     "give_back",
     "on_compile",
