@@ -13,7 +13,7 @@ import pytest
 
 from fastmnist import data, engine, scripts
 from fastmnist.__main__ import main
-from fastmnist.commands import Recipe, dataset, predict, reproduce, train
+from fastmnist.commands import Recipe, ahead, dataset, predict, reproduce, train
 from fastmnist.commands.figures import FIGURES
 from fastmnist.engine import flat
 
@@ -191,8 +191,20 @@ def test_what_train_compiles_ahead_is_all_that_it_needs(tmp_path):
         assert engine.compile_seconds() == compiled, engine.compile_seconds() - compiled
         assert ahead.compile_for(0.3, 2) == 0
     """
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=300)
+    folder = tmp_path / "users"
+    folder.mkdir()
+    (folder / "random.py").write_text("open('seen', 'w')")
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-P", "-c", program], cwd=folder, env=environment, check=True, timeout=300)
+    assert not (folder / "seen").exists()
+
+
+@pytest.mark.parametrize("program", ["", None, "/no/such/program", sys.executable])
+def test_train_does_without_another_process_that_cannot_start_or_takes_too_long(program, monkeypatch):
+    monkeypatch.setattr(engine, "cached_kernels", lambda: 0)
+    monkeypatch.setattr(ahead, "_PATIENCE", 0)
+    monkeypatch.setattr(sys, "executable", program)
+    assert ahead.compile_for(0.3, 2) >= 0
 
 
 @pytest.mark.slow

@@ -504,20 +504,20 @@ trailing_zeros = _of_bits("cttz", "Zeros below the lowest 1 of a uint64.")
 count_ones = _of_bits("ctpop", "Ones in a uint64.")
 
 
-# Whether a tile is one of 32 registers, as in AVX-512. Narrower machines have 16 for halves of tiles, or quarters: sums
-# of more than two tiles by four would not stay in them.
+# Whether a tile is one of 32 registers, as in AVX-512. Narrower machines have 16 for halves of tiles, or quarters: four
+# sums of two tiles fill those of AVX2.
 WIDE = vector_bits() == 512
 
 
 @inlined
 def group_size(n):
-    """How many of n remaining tiles to work on together: 4, or the last 5, 3, 2 or 1."""
+    """How many of n remaining tiles to work on together, one sum for each: 4, or the last 5, 3, 2 or 1."""
     return 4 if n > 5 else n
 
 
 @inlined
 def small_group_size(n):
-    """`group_size` where a tile takes several registers: 2 or 1 on narrow machines."""
+    """`group_size` where registers hold weights, or more sums, beside one for each tile: 2 or 1 on narrow machines."""
     return group_size(n) if WIDE else min(n, 2)
 
 

@@ -486,6 +486,7 @@ def sparse_forward(b, blocks, weights, at, n_rows, n_tiles, out, out_at, t0, t1,
 
 @inlined
 def _update_wholes(b, blocks, lists, deltas, deltas_at, deltas_stride, out, at, row_length, width):
+    """The part of `_update_tiles` that whole quads have."""
     lanes = lanes_of(out)
     base = blocks.start[b]
     zero = vsplat(out.dtype.type(0), width)
