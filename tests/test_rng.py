@@ -28,9 +28,13 @@ def test_philox_known_answers(counter, key, words):
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="a million draws")
 @pytest.mark.parametrize("draw", list(spec.DROPOUT_DRAWS))
-def test_a_million_draws_are_numpys_own(draw):
+@pytest.mark.parametrize("odd", [False, True], ids=["even", "odd"])
+def test_a_million_draws_are_numpys_own(draw, odd):
     ours, numpys = np.random.RandomState(7), np.random.RandomState(7)
-    ours.random(3), numpys.random(3)
+    for stream in (ours, numpys):
+        stream.random(3)
+        if odd:  # one word: from now on numbers of two words take them from either side of the 624
+            stream.randint(2)
     rate = 0.5 if draw == "integers" else 0.3
     for n in (1, 3, 620, 623, 624, 625, 1247, 1_000_000):
         state = ours.get_state(legacy=False)
@@ -42,6 +46,23 @@ def test_a_million_draws_are_numpys_own(draw):
         ours.set_state({**state, "state": {"key": key, "pos": position}})
         assert (out == reference.dropout_mask(numpys, (n,), rate, draw)).all()
     assert (ours.random(10) == numpys.random(10)).all()
+
+
+@pytest.mark.parametrize("draw", ["keep-below", "drop-below"])
+@pytest.mark.parametrize("position", [0, 1, 621, 622, 623, 624])
+def test_numbers_are_compared_to_their_last_bit(draw, position):
+    """Neither of a number's two words may be another one, wherever in the 624 they lie: a bound next to it tells."""
+    stream = np.random.RandomState(7)
+    state = stream.get_state(legacy=False)
+    state["state"]["pos"] = position
+    stream.set_state(state)
+    number = stream.random()
+    for below, bound in ((False, number), (True, number + 2**-53)):
+        out = np.empty(1, np.uint8)
+        key, rate = state["state"]["key"].copy(), 1 - bound if draw == "keep-below" else bound
+        with np.errstate(over="ignore"):
+            rng.mt19937_draws(key, position, spec.DROPOUT_DRAWS[draw], rate, np.empty(624, np.uint32), out)
+        assert bool(out[0]) == (below == (draw == "keep-below"))
 
 
 def test_the_first_draw_of_the_original_program():

@@ -54,6 +54,12 @@ def _temper(key, words):
         put(words, i, y ^ (y >> np.uint32(18)))
 
 
+@inlined
+def _below(a, b, bound):
+    """Whether ``random()`` of two words, times 2**53, is below `bound`."""
+    return (a >> np.uint32(5)) * 67108864.0 + (b >> np.uint32(6)) < bound
+
+
 @entry
 def mt19937_draws(key, position, draw, rate, words, out):
     """Fill `out` with dropout draws and return the new position; `key` (624,) uint32 is advanced in place.
@@ -64,7 +70,8 @@ def mt19937_draws(key, position, draw, rate, words, out):
     is below rate.
     """
     _temper(key, words)
-    bound = (1.0 - rate if draw == KEEP_BELOW else rate) * 9007199254740992.0
+    keeps_below = draw == KEEP_BELOW
+    bound = (1.0 - rate if keeps_below else rate) * 9007199254740992.0
     n = 0
     while n < out.size:
         if position == _N:
@@ -76,17 +83,19 @@ def mt19937_draws(key, position, draw, rate, words, out):
                 put(out, n + k, _word(words, position + k) & np.uint32(1))
             n += count
             position += count
-        else:
-            a = words[position] >> np.uint32(5)
-            position += 1
-            if position == _N:
-                _next_words(key, words)
-                position = 0
-            b = words[position] >> np.uint32(6)
-            position += 1
-            below = a * 67108864.0 + b < bound
-            out[n] = below == (draw == KEEP_BELOW)
+        elif position == _N - 1:
+            first = _word(words, position)
+            _next_words(key, words)
+            put(out, n, _below(first, _word(words, 0), bound) == keeps_below)
             n += 1
+            position = 1
+        else:
+            count = min((_N - position) // 2, out.size - n)
+            for k in range(count):
+                at = position + 2 * k
+                put(out, n + k, _below(_word(words, at), _word(words, at + 1), bound) == keeps_below)
+            n += count
+            position += 2 * count
     return position
 
 
