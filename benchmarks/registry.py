@@ -121,13 +121,13 @@ def _draw(draws: engine.Draws, rate: float) -> Any:
     return kept
 
 
-def _legacy_draws(dtype: str, density: float) -> Prepared:
-    first = _draw(engine.Draws(np.random.RandomState(1), "integers"), 0.5)
-    draws = engine.Draws(np.random.RandomState(1), "integers")
+def _legacy_draws(draw: str, rate: float, dtype: str, density: float) -> Prepared:
+    first = _draw(engine.Draws(np.random.RandomState(1), draw), rate)
+    draws = engine.Draws(np.random.RandomState(1), draw)
     return Prepared(
-        lambda: _draw(draws, 0.5),
+        lambda: _draw(draws, rate),
         lambda: [first],
-        lambda: [np.random.RandomState(1).randint(2, size=SAMPLES * 100)],
+        lambda: [reference.dropout_mask(np.random.RandomState(1), (SAMPLES * 100,), rate, draw)],
     )
 
 
@@ -214,7 +214,8 @@ CASES = {
     "fingerprint": Case(("fingerprint",), _fingerprint),
     "blocks": Case(("transpose",), _blocks),
     "gram": Case(("gram_products",), _gram),
-    "mt19937_draws": Case(("mt19937_draws",), _legacy_draws, ("float32",), (1.0,)),
+    "randint_draws": Case(("mt19937_draws",), partial(_legacy_draws, "integers", 0.5), ("float32",), (1.0,)),
+    "random_draws": Case(("mt19937_draws",), partial(_legacy_draws, "drop-below", 0.3), ("float32",), (1.0,)),
     "philox_draws": Case(("philox_draws",), _counter_draws, ("float32",), (1.0,)),
     "per_sample": Case(("train_per_sample",), partial(_train, (784, 40, 10), {})),
     "per_sample_dropout": Case(("train_per_sample", "philox_draws"), partial(_train, (784, 100, 10), _DROPOUT)),
