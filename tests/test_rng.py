@@ -22,7 +22,7 @@ def _philox(counter, key):
 
 @pytest.mark.parametrize(("counter", "key", "words"), PHILOX)
 def test_philox_known_answers(counter, key, words):
-    arrays = [np.array([int(w, 16) for w in text.split()], np.uint32) for text in (counter, key)]
+    arrays = [np.array([int(w, 16) for w in text.split()], np.uint64) for text in (counter, key)]
     assert [f"{int(w):08x}" for w in _philox(*arrays)] == words.split()
 
 

@@ -16,6 +16,7 @@ from fastmnist.spec import INTEGERS, KEEP_BELOW
 _N, _M = 624, 397
 _UPPER, _LOWER = np.uint32(0x80000000), np.uint32(0x7FFFFFFF)
 _MATRIX = np.uint32(0x9908B0DF)
+_LOW = np.uint64(0xFFFFFFFF)
 
 
 @inlined
@@ -101,41 +102,39 @@ def mt19937_draws(key, position, draw, rate, words, out):
 
 @inlined
 def _philox_round(c0, c1, c2, c3, k0, k1):
-    p0 = np.uint64(c0) * np.uint64(0xD2511F53)
-    p1 = np.uint64(c2) * np.uint64(0xCD9E8D57)
-    return (
-        np.uint32(np.uint32(p1 >> np.uint64(32)) ^ c1 ^ k0),
-        np.uint32(p1),
-        np.uint32(np.uint32(p0 >> np.uint64(32)) ^ c3 ^ k1),
-        np.uint32(p0),
-    )
+    p0 = c0 * np.uint64(0xD2511F53)
+    p1 = c2 * np.uint64(0xCD9E8D57)
+    return (p1 >> np.uint64(32)) ^ c1 ^ k0, p1 & _LOW, (p0 >> np.uint64(32)) ^ c3 ^ k1, p0 & _LOW
 
 
 @inlined
 def philox4x32(c0, c1, c2, c3, k0, k1):
-    """Four words for one counter and key: Philox4x32-10 (Salmon, Moraes, Dror and Shaw, 2011)."""
+    """Four words for one counter and key: Philox4x32-10 (Salmon, Moraes, Dror and Shaw, 2011).
+
+    Words are held in uint64: from uint32, LLVM rearranges every factor and product, twice the instructions on AVX2.
+    """
     for _ in range(10):
         c0, c1, c2, c3 = _philox_round(c0, c1, c2, c3, k0, k1)
-        k0 = np.uint32(k0 + np.uint32(0x9E3779B9))
-        k1 = np.uint32(k1 + np.uint32(0xBB67AE85))
+        k0 = (k0 + np.uint64(0x9E3779B9)) & _LOW
+        k1 = (k1 + np.uint64(0xBB67AE85)) & _LOW
     return c0, c1, c2, c3
 
 
 @kernel
 def _philox_row(k0, k1, epoch, layer, row, n_units, threshold, out, at):
     """Draws of a row: whole blocks in a loop without branches, of which LLVM does many at a time; then the rest."""
-    key_0, key_1 = np.uint32(k0), np.uint32(k1)
-    c1, c2, c3 = np.uint32(row), np.uint32(layer), np.uint32(epoch)
+    key_0, key_1, bound = np.uint64(k0), np.uint64(k1), np.uint64(threshold)
+    c1, c2, c3 = np.uint64(row) & _LOW, np.uint64(layer) & _LOW, np.uint64(epoch) & _LOW
     n_blocks = n_units // 4
     for block in range(n_blocks):
-        words = philox4x32(np.uint32(block), c1, c2, c3, key_0, key_1)
-        put(out, at + 4 * block, words[0] >= threshold)
-        put(out, at + 4 * block + 1, words[1] >= threshold)
-        put(out, at + 4 * block + 2, words[2] >= threshold)
-        put(out, at + 4 * block + 3, words[3] >= threshold)
-    words = philox4x32(np.uint32(n_blocks), c1, c2, c3, key_0, key_1)
+        words = philox4x32(np.uint64(block) & _LOW, c1, c2, c3, key_0, key_1)
+        put(out, at + 4 * block, words[0] >= bound)
+        put(out, at + 4 * block + 1, words[1] >= bound)
+        put(out, at + 4 * block + 2, words[2] >= bound)
+        put(out, at + 4 * block + 3, words[3] >= bound)
+    words = philox4x32(np.uint64(n_blocks), c1, c2, c3, key_0, key_1)
     for k in range(n_units % 4):
-        out[at + 4 * n_blocks + k] = words[k] >= threshold
+        out[at + 4 * n_blocks + k] = words[k] >= bound
 
 
 @entry
