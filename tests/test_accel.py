@@ -962,6 +962,8 @@ import fastmnist
 from keras.datasets import mnist
 print("not yet")
 from keras.models import Sequential
+import keras
+print(keras.datasets.mnist.load_data is mnist.load_data)
 class Accelerate:
     def __call__(self, model, strict, verbose):
         print("accelerated", type(model).__name__, strict, verbose)
@@ -975,11 +977,12 @@ print(model.optimizer)
 
 
 def test_run_accelerates_models_of_keras(script):
-    Path("keras").mkdir()
+    Path("keras/datasets").mkdir(parents=True)
     script(KERAS, "keras/__init__.py")
     script("from keras import Sequential\n", "keras/models.py")
+    script("def load_data():\n    raise OSError('no network')\n", "keras/datasets/mnist.py")
     result = run("-m", "fastmnist", "run", "-v", script(SEQUENTIAL))
-    assert result.stdout == "not yet\nloading\naccelerated Sequential False 1\nsgd\n", result.stderr
+    assert result.stdout == "not yet\nloading\nTrue\naccelerated Sequential False 1\nsgd\n", result.stderr
     assert result.stderr == "[fastmnist] model: fit: here\n"
 
 

@@ -239,6 +239,41 @@ def test_models_that_are_left_to_keras(reason, data):
     assert reason.split(" (")[0] in str(refusal.value)
 
 
+def test_losses_that_are_functions(data):
+    x, y = data
+    loss = keras.losses.sparse_categorical_crossentropy
+    by_name, by_function = fastmnist.accelerate(make(), strict=True), fastmnist.accelerate(make(loss=loss), strict=True)
+    by_function.set_weights(by_name.get_weights())
+    for model in (by_name, by_function):
+        model.fit(x, y, shuffle=False, verbose=0)
+    assert_equal_states(by_name, by_function)
+
+
+LOADED = """\
+import numpy as np, keras
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
+model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+x, y = np.eye(8, 4, dtype="float32"), np.arange(8) % 3
+model.fit(x, y, epochs=2, verbose=0)
+expected = model.evaluate(x, y, verbose=0)
+for path in ("m.keras", "m.h5"):
+    model.save(path)
+    loaded = keras.models.load_model(path)
+    print(loaded.evaluate(x, y, verbose=0) == expected, int(loaded.optimizer.iterations.numpy()))
+print(keras.models.clone_model(model).compiled)
+"""
+
+
+def test_run_knows_loaded_and_cloned_models(tmp_path):
+    """Keras does not compile them if it takes the class's `compile` for a custom one."""
+    (tmp_path / "loaded.py").write_text(LOADED)
+    command = [sys.executable, "-m", "fastmnist", "run", "--strict", "loaded.py"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.stdout == "True 2\nTrue 2\nTrue\n", result.stderr
+    assert result.returncode == 0, result.stderr
+    assert "custom" not in result.stderr
+
+
 def test_data_that_are_left_to_keras(data):
     x, y = data
     model = fastmnist.accelerate(make(), strict=True)

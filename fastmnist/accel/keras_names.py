@@ -59,7 +59,7 @@ class _Finder:
         self.mode = _REAL
         self.verbose = 0
         self.strict = False
-        self.models: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.models: weakref.WeakKeyDictionary[Any, None] = weakref.WeakKeyDictionary()  # in order
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
@@ -99,16 +99,19 @@ class _Finder:
             self.accelerate(keras)
 
     def accelerate(self, keras: Any) -> None:
-        """Let each model ask our kernels first, from when it is compiled."""
-        compile_ = keras.Model.compile
+        """Let each model ask our kernels first, from when it is compiled; MNIST is ours whatever was imported first."""
+        importlib.import_module("keras.datasets.mnist").load_data = load_data  # type: ignore[attr-defined]
+        # Where it is defined: Keras leaves a loaded model uncompiled if its class's `compile` is not the trainer's.
+        owner = next(c for c in keras.Model.__mro__ if "compile" in vars(c))
+        compile_ = owner.compile
 
         @functools.wraps(compile_)
         def compile_and_accelerate(model: Any, *arguments: Any, **keywords: Any) -> None:
             compile_(model, *arguments, **keywords)
             _accelerate()(model, strict=self.strict, verbose=self.verbose)
-            self.models.add(model)
+            self.models[model] = None
 
-        keras.Model.compile = compile_and_accelerate
+        owner.compile = compile_and_accelerate
 
 
 def _ours(name: str) -> types.ModuleType:

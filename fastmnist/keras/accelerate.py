@@ -361,7 +361,7 @@ def _task(model: Any, stack: list[Any]) -> Task:
         optimizer, "_exclude_from_weight_decay_pattern", None
     ):
         raise Unsupported(f"optimizer {kind} excludes variables from weight decay.")
-    loss = losses.get(_built_in("loss", compiled["loss"]))
+    loss = losses.get(_loss(model.loss, compiled["loss"]))
     if loss is None:
         raise Unsupported("the model was compiled without a loss.")
     listed = [
@@ -379,8 +379,16 @@ def _task(model: Any, stack: list[Any]) -> Task:
     )
 
 
+def _loss(loss: Any, identifier: Any) -> Any:
+    """Return what names a loss of Keras's own. A function, of Keras's or not, is described by its bare name alone."""
+    import keras
+
+    name = getattr(loss, "__name__", "")
+    return name if name and getattr(keras.losses, name, None) is loss else _built_in("loss", identifier)
+
+
 def _built_in(kind: str, identifier: Any) -> Any:
-    """Return what names a loss or a metric of Keras's own; functions by their names."""
+    """Return what names a loss or a metric of Keras's own."""
     if not isinstance(identifier, Mapping):
         return identifier
     if not str(identifier["module"]).startswith("keras"):
