@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import io
+import itertools
 import linecache
 import os
 import random
@@ -152,6 +153,26 @@ TEST_ENTROPY = "        test_loss -= np.sum(test_labels[i:i + 1] * np.log(q))\n"
 TEST_LABELS = ("y =", "test_y = np.argmax(test_labels, axis=1)\ny =")
 
 STYLES = {
+    "functions of a class": (
+        changed(
+            PER_SAMPLE,
+            (RELU, "class F:\n    @staticmethod\n    def relu(x):\n        return (x > 0) * x\nf = F()\n"),
+            ("layer_1 = relu(", "layer_1 = f.relu("),
+        ),
+        2,
+    ),
+    "two functions on a line": (
+        changed(PER_SAMPLE, (RELU + DERIVATIVE, "relu, relu2deriv = (lambda x: (x > 0) * x), (lambda x: x >= 0)\n")),
+        2,
+    ),
+    "updates of all of an array": (
+        changed(
+            PER_SAMPLE,
+            (UPPER, UPPER.replace("weights_1_2 -=", "weights_1_2[...] -=")),
+            (LOWER, LOWER.replace("weights_0_1 -=", "weights_0_1[:] -=")),
+        ),
+        2,
+    ),
     "dropout at each layer, the gradient at the dropped value": (DROPPED, 2),
     "dropout at each layer, the gradient times the mask alone": (
         changed(DROPPED, ("a2 ** 2) * m2", "a2 ** 2) * (m2 > 0)"), ("a1 ** 2) * m1", "a1 ** 2) * (m1 > 0)")),
@@ -568,6 +589,28 @@ NEAR_MISSES = {
         ),
         None,
     ),
+    "an update of a part": (changed(PER_SAMPLE, (LOWER, LOWER.replace("weights_0_1 -=", "weights_0_1[:20] -="))), None),
+    "a decorated function": (
+        changed(
+            PER_SAMPLE,
+            (
+                RELU,
+                "def more(f):\n    return lambda x: 1.5 * f(x)\n@more\ndef relu(x):\n    return (x > 0) * x\n",
+            ),
+        ),
+        "decorated",
+    ),
+    "a while loop": (
+        changed(
+            PER_SAMPLE,
+            ("for i in range(len(images)):\n", "i = -1\n    while i + 1 < len(images):\n        i += 1\n"),
+        ),
+        "a while loop",
+    ),
+    "errors that are raised": (
+        changed(PER_SAMPLE, ("alpha,", "np.seterr(over='raise')\nalpha,")),
+        "raise on floating-point errors",
+    ),
     "print in the loop": (changed(PER_SAMPLE, (COUNT, COUNT + "        if i == 17: print(error)\n")), "print"),
     "write in the loop": (changed(PER_SAMPLE, (COUNT, COUNT + "        sys.stdout.write(str(i))\n")), None),
     "a mask used for ever": (
@@ -745,6 +788,17 @@ def test_programs_of_other_authors_that_run_as_written(author):
     assert any(reason in (r.loop.refused or r.refusal) for r in records)
 
 
+def test_what_was_saved_is_estimated_from_the_quickest_iteration(monkeypatch):
+    """The first ones start BLAS's threads: a run of 3 seconds was said to have saved 42."""
+    calls = itertools.count(1)
+    clock = types.SimpleNamespace(perf_counter=lambda: -0.1 / next(calls))
+    monkeypatch.setattr("fastmnist.accel.hooks.time", clock)
+    replaced, _ = run_both(PER_SAMPLE)
+    for record in replaced:
+        assert 0 < record.per_iteration < 1e-3
+        assert record.saved == max(0.0, record.iterations * record.per_iteration - record.seconds)
+
+
 def test_a_changed_helper_is_noticed():
     program = changed(
         PER_SAMPLE, ("    error, correct_cnt", "    if j == 1: relu = lambda x: np.tanh(x)\n    error, correct_cnt")
@@ -859,7 +913,10 @@ def test_run_reports_on_stderr(script):
 
 def test_run_says_why_not_and_strict_is_an_error(script):
     path = script(changed(PER_SAMPLE.split("    test_error")[0], (LOWER, LOWER.replace("alpha", "0.5 * alpha"))))
-    reason = "script.py:14: runs as written: the weights' update is not the gradient of this network (line 23)"
+    reason = (
+        "script.py:14: runs as written: the weights' update is not the gradient of this network's loss times one rate "
+        "for all layers and steps (line 23)"
+    )
     result = run("-m", "fastmnist", "run", "-v", path)
     assert result.returncode == 0
     assert reason in result.stderr

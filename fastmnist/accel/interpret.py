@@ -211,6 +211,14 @@ class Interpreter:
 
     def augment(self, target: ast.expr, op: ast.operator, expression: ast.expr) -> None:
         """Interpret ``target op= expression``."""
+        match target:
+            case ast.Subscript(
+                value=whole, slice=ast.Slice(None, None, None) | ast.Constant(value=types.EllipsisType())
+            ):
+                owner = self.eval(whole)
+                if isinstance(owner.now, np.ndarray):
+                    self.update(owner, self.binary(op, owner, self.eval(expression)))
+                    return
         old, other = self.eval(_load(target)), self.eval(expression)
         result = self.binary(op, old, other)
         if isinstance(old.now, np.ndarray):
@@ -625,7 +633,7 @@ class Interpreter:
         """Interpret a function of the program in place of the call."""
         source = self.functions.source(function)
         if source is None:
-            raise Refused(f"a call of {function.__name__}(), whose source is not part of the program")
+            raise Refused(f"a call of {function.__name__}(), which is decorated or not part of the program")
         if len(self.frames) > _DEPTH:
             raise Refused(f"a call of {function.__name__}() that is nested too deeply")
         parameters = source.args

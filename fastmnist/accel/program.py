@@ -134,8 +134,9 @@ class Functions:
         """Note every function of a source file."""
         self._files.add(filename)
         for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef) and not node.decorator_list:
-                self._at.setdefault((filename, node.lineno, node.name), []).append(node)
+            if isinstance(node, ast.FunctionDef) and all(map(_is_staticmethod, node.decorator_list)):
+                line = node.decorator_list[0].lineno if node.decorator_list else node.lineno
+                self._at.setdefault((filename, line, node.name), []).append(node)
             elif isinstance(node, ast.Lambda):
                 self._at.setdefault((filename, node.lineno, "<lambda>"), []).append(node)
 
@@ -152,9 +153,14 @@ class Functions:
             self._add_cell(code.co_filename)
         found = self._at.get((code.co_filename, code.co_firstlineno, code.co_name), [])
         if len(found) > 1:  # lambdas on one line
-            begin = next((p[2] for p in code.co_positions() if p[0] is not None and p[2] is not None), -1)
+            # Python's own first instruction takes no place.
+            begin = next((a for line, end, a, b in code.co_positions() if a is not None and (line, a) != (end, b)), -1)
             found = [f for f in found if isinstance(f, ast.Lambda) and _begins_in(f.body, begin)]
         return found[0] if len(found) == 1 else None
+
+
+def _is_staticmethod(decorator: ast.expr) -> bool:
+    return isinstance(decorator, ast.Name) and decorator.id == "staticmethod"
 
 
 def _begins_in(body: ast.expr, column: int) -> bool:

@@ -402,7 +402,10 @@ class _Recogniser:
                     "updates_per_batch": repeats,
                 }
                 return
-        raise Refused("the weights' update is not the gradient of this network", self._some_line(self.finals))
+        raise Refused(
+            "the weights' update is not the gradient of this network's loss times one rate for all layers and steps",
+            self._some_line(self.finals),
+        )
 
     def _oriented(self, layer: Layer) -> tuple[Node, Node | None]:
         weights = self.finals[layer.weights]

@@ -25,10 +25,10 @@ _PRODUCTS = frozenset({"dot", "matmul", "outer", "argmax", "einsum"})
 
 @dataclass
 class Loop:
-    """One ``for`` loop of the program."""
+    """One loop of the program."""
 
     number: int
-    node: ast.For
+    node: ast.For | ast.While
     where: str
     refused: str | None = None  # before running
     refused_line: int = 0
@@ -91,7 +91,7 @@ def _look_into_calls(tree: ast.Module, loops: list[Loop]) -> None:
         loop.multiplies = bool(found & products) or any(map(_is_product, ast.walk(loop.node)))
 
 
-def _calls(node: ast.For) -> bool:
+def _calls(node: ast.For | ast.While) -> bool:
     return any(isinstance(n, ast.Call) or _is_product(n) for part in node.body for n in ast.walk(part))
 
 
@@ -142,24 +142,15 @@ class _Rewriter(ast.NodeTransformer):
     visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = visit_Lambda = _scope
 
     def visit_For(self, node: ast.For) -> ast.AST | list[ast.stmt]:
-        in_class = bool(self.scopes) and isinstance(self.scopes[-1], ast.ClassDef)
-        if in_class or not _calls(node):
+        loop = self._noted(node)
+        if loop is None:
             return self._visited(node)
-        at = (node.lineno, node.col_offset)
-        if at not in self.numbers:  # a loop within a loop is seen twice
-            loop = Loop(self.n_loops + len(self.loops), copy.deepcopy(node), f"{self.filename}:{node.lineno}")
-            if (around := self.around[-1]) is not None:
-                position = around.lineno, around.col_offset
-                new = Outer(self.n_outers + len(self.outers), copy.deepcopy(around))
-                loop.outer = self.outers.setdefault(position, new).number
-            loop.within = tuple(s.name for s in self.scopes if isinstance(s, ast.FunctionDef))
-            self.loops.append(loop)
-            self.numbers[at] = loop
-            for outer in self.enclosing:
-                outer.inside.append(loop)
-            if why := _why_not(node):
-                loop.refused, loop.refused_line = why
-        loop = self.numbers[at]
+        if (around := self.around[-1]) is not None and loop.outer is None:
+            position = around.lineno, around.col_offset
+            new = Outer(self.n_outers + len(self.outers), copy.deepcopy(around))
+            loop.outer = self.outers.setdefault(position, new).number
+        if why := _why_not(node):
+            loop.refused, loop.refused_line = why
         self.enclosing.append(loop)
         again = copy.deepcopy(node)
         node = self._visited(node)
@@ -170,6 +161,31 @@ class _Rewriter(ast.NodeTransformer):
             replaced = _hooked(loop.number, node, again, names if self.scopes else [])
         self.enclosing.pop()
         return replaced
+
+    def visit_While(self, node: ast.While) -> ast.AST:
+        loop = self._noted(node)
+        if loop is None:
+            return self.generic_visit(node)
+        loop.refused, loop.refused_line = "a while loop; for loops are replaced", node.lineno
+        self.enclosing.append(loop)
+        self.generic_visit(node)
+        self.enclosing.pop()
+        return node
+
+    def _noted(self, node: ast.For | ast.While) -> Loop | None:
+        """Return what is known of a loop; None if it is not worth a look."""
+        in_class = bool(self.scopes) and isinstance(self.scopes[-1], ast.ClassDef)
+        if in_class or not _calls(node):
+            return None
+        at = (node.lineno, node.col_offset)
+        if at not in self.numbers:  # a loop within a loop is seen twice
+            loop = Loop(self.n_loops + len(self.loops), copy.deepcopy(node), f"{self.filename}:{node.lineno}")
+            loop.within = tuple(s.name for s in self.scopes if isinstance(s, ast.FunctionDef))
+            self.loops.append(loop)
+            self.numbers[at] = loop
+            for outer in self.enclosing:
+                outer.inside.append(loop)
+        return self.numbers[at]
 
     def _visited(self, node: ast.For) -> ast.For:
         self.around.append(node)
