@@ -161,6 +161,19 @@ STYLES = {
         ),
         2,
     ),
+    "slices in an order drawn anew": (
+        changed(PER_SAMPLE, ("for i in range(len(images)):", "for i in np.random.permutation(60):")),
+        2,
+    ),
+    "slices with two indices": (
+        changed(
+            PER_SAMPLE,
+            ("for i in range(len(images)):", "for i in order:"),
+            ("layer_0 = images[i:i+1]", "layer_0 = images[i : 1 + i, :]"),
+            ("alpha,", "order = np.arange(60)[::-1]\nalpha,"),
+        ),
+        2,
+    ),
     "two functions on a line": (
         changed(PER_SAMPLE, (RELU + DERIVATIVE, "relu, relu2deriv = (lambda x: (x > 0) * x), (lambda x: x >= 0)\n")),
         2,
@@ -590,6 +603,14 @@ NEAR_MISSES = {
         None,
     ),
     "an update of a part": (changed(PER_SAMPLE, (LOWER, LOWER.replace("weights_0_1 -=", "weights_0_1[:20] -="))), None),
+    "slices counted from the end": (
+        changed(PER_SAMPLE, ("for i in range(len(images)):", "for i in np.arange(60) - 3:"), (COUNT, "")),
+        "counted from the end",
+    ),
+    "slices of two rows": (
+        changed(PER_SAMPLE, ("for i in range(len(images)):", "for i in np.arange(58):"), ("i:i+1", "i:i+2")),
+        "an index",
+    ),
     "a decorated function": (
         changed(
             PER_SAMPLE,

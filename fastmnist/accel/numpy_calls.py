@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import types
 from collections.abc import Callable
@@ -594,7 +595,9 @@ def index(at: Interpreter, owner: Value, key: Value) -> Value:
     if (picked := _picked(at, owner, node, parts)) is not None:
         return at.result(owner.now[key.now], picked)
     if parts[0].node is not None and (len(parts) == 1 or (len(parts) == 2 and parts[1].now == _FULL)):
-        return _taken(at, owner, parts[0])
+        return _taken(at, owner, parts[0], owner.now[parts[0].now], "taken")
+    if (row := _sliced_row(at, parts)) is not None:
+        return _taken(at, owner, row, owner.now[parts[0].now], "sliced")
     plain = [part.now if part.fixed or isinstance(part.now, slice) else None for part in parts]
     algebra = at.algebra
     match plain:
@@ -648,14 +651,23 @@ def _view(now: Any, node: Node, owner: Value) -> Value:
     return Value(now, node, base=root, seen=root.version)
 
 
-def _taken(at: Interpreter, owner: Value, key: Value) -> Value:
-    """Return the rows that an array of row numbers lists, such as one batch of a permutation."""
+def _sliced_row(at: Interpreter, parts: list[Value]) -> Value | None:
+    """Return k of a slice k:k + 1, where k is an entry of an array, such as one of a permutation."""
+    bounds = parts[0].items if isinstance(parts[0].now, slice) else None
+    whole = all(isinstance(part.now, slice) and part.now == _FULL for part in parts[1:])
+    if bounds is None or bounds[0].node is None or bounds[1].node is None or not whole:
+        return None
+    following = at.binary(ast.Add(), bounds[0], Value(1))
+    return bounds[0] if bounds[1].node is following.node else None
+
+
+def _taken(at: Interpreter, owner: Value, key: Value, now: Any, how: str) -> Value:
+    """Return the rows that an array of row numbers lists, such as one batch of a permutation; `now` are those now."""
     node, listed = at.node(owner, of_images=True), at.exact(key)
     if node.op != "array" or listed.op != "items" or np.asarray(key.now).dtype.kind not in "iu":
         raise Refused("an index that is not understood")
     rows, slope, start, n = listed.args
-    now = owner.now[key.now]
-    source = ("taken", node.args[0], rows)
+    source = (how, node.args[0], rows)
     if np.ndim(owner.now) == 1:
         return at.result(now, at.algebra.leaf("items", source, slope, start, n, shape=(1, n)), base=owner)
     taken = at.algebra.leaf("rows", source, slope, start, n, shape=(n, node.shape[1]))

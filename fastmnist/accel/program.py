@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 # How to get at a value from the loop: ("name", n), ("attr", path, n), ("item", path, key), ("source", k) for an array
 # that the loop runs over, or ("global", path, n) for a name that the function at `path` uses. Data may be derived:
 # ("flipped", path), the transpose; ("flat", path), each image as one row; ("scaled", path, c), the products with c;
-# ("taken", path, path), the rows that the second array lists; ("eye", n), the identity.
+# ("taken", path, path), the rows that the second array lists; ("sliced", path, path), the same, taken as k:k + 1;
+# ("eye", n), the identity.
 Path: TypeAlias = tuple[Any, ...]
 
 MISSING: Any = object()
@@ -30,11 +31,18 @@ def _eye(n: int) -> Any:
     return np.eye(n)
 
 
+def _sliced(array: Any, rows: Any) -> Any:
+    if rows.size and not 0 <= rows.min() <= rows.max() < len(array):
+        raise Refused("slices that are empty, or counted from the end")
+    return array[rows]
+
+
 _DERIVED: dict[str, Any] = {
     "flipped": lambda array: array.T,
     "flat": lambda array: array.reshape(len(array), -1),
     "scaled": _scaled,
     "taken": lambda array, rows: array[rows],
+    "sliced": _sliced,
     "eye": _eye,
 }
 
@@ -97,7 +105,7 @@ class Scope:
     def count_rows(self, path: Path) -> int:
         """Return the length of data, without making them where they are derived."""
         match path:
-            case ("scaled" | "flat", inner, *_) | ("taken", _, inner):
+            case ("scaled" | "flat", inner, *_) | ("taken" | "sliced", _, inner):
                 return self.count_rows(inner)
         return len(self.resolve(path))
 
