@@ -741,6 +741,55 @@ for epoch in range(4):
 """,
         1,
     ),
+    "softmax's gradient made of its shares in place, a method for each pass, labels as numbers": (
+        """\
+X = x_train.reshape(240, 36) / 255.0
+np.random.seed(4)
+class TwoLayers:
+    def __init__(self, n, h, c):
+        self.params = {'W1': 0.3 * np.random.randn(n, h), 'b1': np.zeros(h), 'W2': 0.3 * np.random.randn(h, c), 'b2': np.zeros(c)}
+    def loss(self, x, y):
+        p, m = self.params, x.shape[0]
+        hidden = np.maximum(0, x @ p['W1'] + p['b1'])
+        scores = hidden @ p['W2'] + p['b2']
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        shares = scores / scores.sum(axis=1, keepdims=True)
+        value = -np.sum(np.log(shares[range(m), y])) / m
+        d = shares
+        d[range(m), y] -= 1
+        d /= m
+        grads = {'W2': hidden.T @ d, 'b2': d.sum(axis=0)}
+        d = d @ p['W2'].T
+        d[hidden <= 0] = 0
+        grads['W1'], grads['b1'] = x.T @ d, d.sum(axis=0)
+        return value, grads
+net = TwoLayers(36, 15, 10)
+for epoch in range(6):
+    order = np.random.permutation(240)
+    total = 0.0
+    for k in range(0, 240, 20):
+        batch = order[k:k + 20]
+        value, grads = net.loss(X[batch], y_train[batch])
+        total += value
+        for name in net.params:
+            net.params[name] -= 0.5 * grads[name]
+    print(epoch, total / 12)
+order = np.random.permutation(240)
+W, b = np.zeros((36, 10)), np.zeros(10)
+for epoch in range(3):
+    hits = 0
+    for i in order:
+        z = X[i] @ W + b
+        e = np.exp(z - np.max(z))
+        q = e / np.sum(e)
+        hits += int(np.argmax(q) == y_train[i])
+        q[y_train[i]] += -1.0
+        W -= 0.2 * np.outer(X[i], q)
+        b -= 0.2 * q
+    print(hits)
+""",
+        2,
+    ),
 }
 
 # Programs that are not replaced, and the reason.
@@ -919,6 +968,32 @@ for epoch in range(4):
 print(train_losses)
 """,
         "counts something",
+    ),
+    "two off the shares of the classes": (
+        """\
+X = x_train.reshape(240, 36) / 255.0
+W = np.zeros((36, 10))
+for k in range(0, 240, 20):
+    z = X[k:k + 20] @ W
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    p[np.arange(20), y_train[k:k + 20]] -= 2
+    W -= 0.1 * X[k:k + 20].T @ p
+print(W.sum())
+""",
+        "",
+    ),
+    "the next sample's classes": (
+        """\
+X = x_train.reshape(240, 36) / 255.0
+W, rows = np.zeros((36, 10)), np.arange(20)[::-1]
+for k in range(0, 220, 20):
+    z = X[k:k + 20] @ W
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    p[rows, y_train[k:k + 20]] -= 1
+    W -= 0.1 * X[k:k + 20].T @ p
+print(W.sum())
+""",
+        "in-place change of a part",
     ),
 }
 

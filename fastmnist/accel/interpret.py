@@ -211,14 +211,17 @@ class Interpreter:
 
     def augment(self, target: ast.expr, op: ast.operator, expression: ast.expr) -> None:
         """Interpret ``target op= expression``."""
-        match target:
-            case ast.Subscript(
-                value=whole, slice=ast.Slice(None, None, None) | ast.Constant(value=types.EllipsisType())
-            ):
-                owner = self.eval(whole)
-                if isinstance(owner.now, np.ndarray):
-                    self.update(owner, self.binary(op, owner, self.eval(expression)))
-                    return
+        if isinstance(target, ast.Subscript) and isinstance(op, ast.Add | ast.Sub):
+            owner = self.eval(target.value)
+            if isinstance(owner.now, np.ndarray) and not owner.fixed:
+                from fastmnist.accel.numpy_calls import add_to_item
+
+                key, amount = self.eval(target.slice), self.eval(expression)
+                whole = add_to_item(self, owner, key, amount, 1.0 if isinstance(op, ast.Add) else -1.0)
+                if whole is None:
+                    raise Refused("an in-place change of a part of an array that is not understood")
+                self.update(owner, whole)
+                return
         old, other = self.eval(_load(target)), self.eval(expression)
         result = self.binary(op, old, other)
         if isinstance(old.now, np.ndarray):

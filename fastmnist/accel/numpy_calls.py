@@ -676,23 +676,47 @@ def _taken(at: Interpreter, owner: Value, key: Value, now: Any, how: str) -> Val
 
 def set_item(at: Interpreter, owner: Value, key: Value, value: Value) -> Value:
     """Return what ``owner[key] = value`` makes of `owner`: values set to 0 by a condition, or a one-hot vector."""
-    algebra, node, now = at.algebra, at.exact(owner), np.array(owner.now)
+    node, now = at.exact(owner), np.array(owner.now)
     if key.node is not None and np.asarray(key.now).dtype == bool and np.shape(key.now) == now.shape:
         if value.fixed and value.now == 0:
             now[key.now] = 0
-            return at.result(now, algebra.multiply(node, at.otherwise(key.node)))
+            return at.result(now, at.algebra.multiply(node, at.otherwise(key.node)))
+    hot = _one_hot(at, owner, node, key)
+    if hot is None or node is not at.algebra.zeros(node.shape) or not value.fixed or value.now != 1:
+        raise Refused("an assignment to a part of an array that is not understood")
+    now[_plain_key(key)] = 1
+    return Value(now, hot)
+
+
+def add_to_item(at: Interpreter, owner: Value, key: Value, value: Value, sign: float) -> Value | None:
+    """Return what ``owner[key] += sign * value`` makes of `owner`, or None; ``p[np.arange(n), y] -= 1`` is known."""
+    if key.now is Ellipsis or (isinstance(key.now, slice) and key.now == _FULL):
+        return at.binary(ast.Add() if sign > 0 else ast.Sub(), owner, value)
+    node, now = at.exact(owner), np.array(owner.now)
+    hot = _one_hot(at, owner, node, key)
+    if hot is None or not value.fixed or not isinstance(value.now, int | float):
+        return None
+    now[_plain_key(key)] += sign * value.now
+    return at.result(now, at.algebra.add(node, hot, sign * value.now))
+
+
+def _one_hot(at: Interpreter, owner: Value, node: Node, key: Value) -> Node | None:
+    """Return 1 at one entry of each row, in the columns of the classes, if ``owner[key]`` is that; see `_picked`."""
     *rows, column = key.items if isinstance(key.now, tuple) and key.items is not None else [key]
-    expected = [] if now.ndim == 1 else [np.arange(len(now))]
-    one_each = [np.atleast_1d(row.now) for row in rows if row.fixed and row.node is None]
-    if node is algebra.zeros(node.shape) and value.fixed and value.now == 1 and column.node is not None:
-        whole = np.asarray(column.now).dtype.kind in "iu" and node.shape[0] == np.size(column.now)
-        if column.node.op == "items" and whole and len(rows) == len(one_each) == len(expected):
-            if all(map(np.array_equal, one_each, expected)):
-                classes, slope, start, n = column.node.args
-                now[tuple(part.now for part in (*rows, column))] = 1
-                source = ("taken", ("eye", node.shape[1]), classes)
-                return Value(now, algebra.leaf("rows", source, slope, start, n, shape=node.shape))
-    raise Refused("an assignment to a part of an array that is not understood")
+    if column.node is None or column.node.op != "items":
+        return None
+    expected = [] if np.ndim(owner.now) == 1 else [np.arange(len(owner.now))]
+    one_each = [np.atleast_1d(row.now) for row in rows if row.fixed and not isinstance(row.now, slice)]
+    whole = np.asarray(column.now).dtype.kind in "iu" and node.shape[0] == np.size(column.now)
+    if not whole or not len(rows) == len(one_each) == len(expected) or not all(map(np.array_equal, one_each, expected)):
+        return None
+    classes, slope, start, n = column.node.args
+    return at.algebra.leaf("rows", ("taken", ("eye", node.shape[1]), classes), slope, start, n, shape=node.shape)
+
+
+def _plain_key(key: Value) -> Any:
+    """Return an index as NumPy takes it."""
+    return tuple(part.now for part in key.items) if isinstance(key.now, tuple) and key.items is not None else key.now
 
 
 def _span(at: Interpreter, part: Value, n: int) -> tuple[int, int, int, int] | None:
