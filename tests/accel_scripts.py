@@ -980,16 +980,16 @@ for k in range(0, 240, 20):
     W -= 0.1 * X[k:k + 20].T @ p
 print(W.sum())
 """,
-        "",
+        "the forward pass is not",
     ),
-    "the next sample's classes": (
+    "classes of the rows in another order": (
         """\
 X = x_train.reshape(240, 36) / 255.0
-W, rows = np.zeros((36, 10)), np.arange(20)[::-1]
+W = np.zeros((36, 10))
 for k in range(0, 220, 20):
     z = X[k:k + 20] @ W
     p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
-    p[rows, y_train[k:k + 20]] -= 1
+    p[range(19, -1, -1), y_train[k:k + 20]] -= 1
     W -= 0.1 * X[k:k + 20].T @ p
 print(W.sum())
 """,

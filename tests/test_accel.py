@@ -14,6 +14,7 @@ import sys
 import tempfile
 import textwrap
 import types
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,12 @@ def execute(program, replaced, verify=2):
         names["__builtins__"][HOOKS] = hooks
         tree = hooks.rewrite(tree, "program.py", "program.py")
     out = io.StringIO()
-    with contextlib.redirect_stdout(out), np.errstate(all="ignore"), pytest.raises(SystemExit, match="3"):
+    with (
+        contextlib.redirect_stdout(out),
+        np.errstate(all="ignore"),
+        warnings.catch_warnings(action="default"),  # pytest's are errors, and then nothing is replaced
+        pytest.raises(SystemExit, match="3"),
+    ):
         exec(compile(tree, "program.py", "exec"), names)
     names.pop("__builtins__")
     return out.getvalue(), names, np.random.get_state(), hooks and hooks.records
@@ -632,6 +638,33 @@ NEAR_MISSES = {
         changed(PER_SAMPLE, ("alpha,", "np.seterr(over='raise')\nalpha,")),
         "raise on floating-point errors",
     ),
+    "warnings that are errors": (
+        changed(PER_SAMPLE, ("alpha,", "import warnings\nwarnings.simplefilter('error')\nalpha,")),
+        "raise on floating-point errors",
+    ),
+    "two functions on a line and the next": (
+        changed(
+            PER_SAMPLE,
+            (
+                RELU,
+                # what is done first stands below the other one's body
+                "on = True\nrelu, clipped = (lambda x: (x > 0) * x), (lambda x: np.clip(x, 0, 0.05)\n"
+                "                          if on else x)\n",
+            ),
+            ("layer_1 = relu(", "layer_1 = clipped("),
+        ),
+        "a layer is not a matrix product",
+    ),
+    "a class that is none, beyond the loop": (
+        changed(
+            PER_SAMPLE,
+            (ERROR, ""),
+            (COUNT, ""),
+            ("layer_2_delta = layer_2 - labels[i:i+1]", "layer_2_delta = layer_2.copy(); layer_2_delta[0, y[i]] -= 1"),
+            ("alpha,", "y = np.append(np.argmax(labels, axis=1), 9)\nalpha,"),
+        ),
+        "IndexError",
+    ),
     "print in the loop": (changed(PER_SAMPLE, (COUNT, COUNT + "        if i == 17: print(error)\n")), "print"),
     "write in the loop": (changed(PER_SAMPLE, (COUNT, COUNT + "        sys.stdout.write(str(i))\n")), None),
     "a mask used for ever": (
@@ -1145,6 +1178,7 @@ class Shell:
             exec(compile(tree, name, "exec"), self.names)
 
 
+@pytest.mark.filterwarnings("default")  # where they are errors nothing is replaced
 def test_cells_of_a_notebook(capsys, monkeypatch):
     monkeypatch.setattr("builtins." + HOOKS, None, raising=False)
     cells = re.split(r"(?=^relu = )|(?=^for j)", PER_SAMPLE, flags=re.MULTILINE)

@@ -194,6 +194,13 @@ def compiled(model, **more):
     return model
 
 
+def compiled_by_output():
+    inputs = keras.Input((INPUTS,))
+    model = keras.Model(inputs, L.Dense(CLASSES, name="out")(inputs))
+    model.compile("sgd", {"out": "mse"})
+    return model
+
+
 def with_train_step(model):
     model.train_step = lambda data: {}
     return model
@@ -226,6 +233,9 @@ MODELS = {
     "loss 'huber' is not supported": lambda: make(loss="huber", metrics=()),
     "output activation sigmoid": lambda: make(L.Dense(CLASSES, activation="sigmoid")),
     "metric 'mae' is not supported": lambda: make(metrics=["mae"]),
+    "loss __lambda__ is not one of Keras's own": lambda: make(loss=lambda t, p: custom_loss(t, p), metrics=()),
+    "metric __lambda__ is not one of Keras's own": lambda: make(metrics=[lambda t, p: custom_loss(t, p)]),
+    "loss {'out': 'mse'} is not one of Keras's own": compiled_by_output,
     "metric custom_loss is not one of Keras's own": lambda: make(metrics=[custom_loss]),
 }
 

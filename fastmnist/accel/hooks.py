@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
@@ -174,8 +175,9 @@ class Hooks:
             packed = self._packings.images(record.loop, replacement, scope, run.head, n - 1)
             values = replacement.execute(scope, run.head, n - 1, packed)
             record.seconds += time.perf_counter() - started
-        except Refused as refusal:
-            self._refuse(record, refusal.reason, refusal.line)
+        except Exception as error:  # the data may be such that the program itself stops, in an iteration to come
+            refused = error if isinstance(error, Refused) else Refused(f"{type(error).__name__}: {error}")
+            self._refuse(record, refused.reason, refused.line)
             self._known.pop(number, None)
             self._packings.forget(record.loop.outer)
             return
@@ -184,7 +186,8 @@ class Hooks:
         for place, value in values.items():
             self._store(scope, run, place, value)
         run.items.skip_to(n - 1)
-        run.tail = run.timed_tail(iter(run.items))
+        # A loop around others is not what it was as written: those are replaced in its last iteration.
+        run.tail = iter(run.items) if record.loop.inside else run.timed_tail(iter(run.items))
         record.in_a_row = 0
         record.entries += 1
         record.iterations += n - 1 - run.head
@@ -222,10 +225,10 @@ class Hooks:
         number, scope = record.loop.number, _scope(frame, items)
         node = record.loop.node
         assert isinstance(node, ast.For)
-        mode = next((mode for mode in np.geterr().values() if mode not in ("ignore", "warn")), None)
-        if mode is not None:
+        modes = {*np.geterr().values()} - {"ignore", "warn"} or ({"raise"} if _warnings_are_errors() else set())
+        if modes:
             raise Refused(
-                f"NumPy is to {mode} on floating-point errors, which the kernels do not notice", record.loop.line
+                f"NumPy is to {modes.pop()} on floating-point errors, which the kernels do not notice", record.loop.line
             )
         if not all(isinstance(part, ast.Name | ast.Tuple | ast.expr_context) for part in ast.walk(node.target)):
             raise Refused("the loop's variables are not names", record.loop.line)
@@ -256,6 +259,17 @@ class Hooks:
         record.refusal, record.refusal_line = reason, line or record.loop.line
         level = 1 if record.refused_entries == 1 and record.loop.multiplies else 2
         self.say(level, f"{record.loop.where}: runs as written: {reason} (line {record.refusal_line})")
+
+
+def _warnings_are_errors() -> bool:
+    """Whether a `RuntimeWarning` may be raised: the first filter that fits decides."""
+    for action, message, category, module, line in warnings.filters:
+        if issubclass(RuntimeWarning, category):
+            if action == "error":
+                return True
+            if message is None and module is None and not line:
+                return False
+    return False
 
 
 def _scope(frame: FrameType, items: Items) -> Scope:

@@ -216,7 +216,10 @@ class Interpreter:
             if isinstance(owner.now, np.ndarray) and not owner.fixed:
                 from fastmnist.accel.numpy_calls import add_to_item
 
-                key, amount = self.eval(target.slice), self.eval(expression)
+                key, version = self.eval(target.slice), owner.version
+                amount = self.eval(expression)
+                if owner.version != version:
+                    raise Refused("an array that is changed while a part of it is added to")
                 whole = add_to_item(self, owner, key, amount, 1.0 if isinstance(op, ast.Add) else -1.0)
                 if whole is None:
                     raise Refused("an in-place change of a part of an array that is not understood")

@@ -99,7 +99,7 @@ class _Finder:
             self.accelerate(keras)
 
     def accelerate(self, keras: Any) -> None:
-        """Let each model ask our kernels first, from when it is compiled; MNIST is ours whatever was imported first."""
+        """Let each model ask our kernels first, from when it is compiled; let MNIST be ours, however it is found."""
         importlib.import_module("keras.datasets.mnist").load_data = load_data  # type: ignore[attr-defined]
         # Where it is defined: Keras leaves a loaded model uncompiled if its class's `compile` is not the trainer's.
         owner = next(c for c in keras.Model.__mro__ if "compile" in vars(c))

@@ -63,8 +63,6 @@ def _unary(name: str) -> Call:
 
 
 def _operator(name: str) -> Call:
-    import ast
-
     def call(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
         _only(arguments, keywords, 2)
         return at.binary(getattr(ast, name)(), *arguments)
@@ -73,8 +71,6 @@ def _operator(name: str) -> Call:
 
 
 def _comparison(name: str) -> Call:
-    import ast
-
     def call(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
         _only(arguments, keywords, 2)
         return at.compare(getattr(ast, name)(), *arguments)
@@ -208,8 +204,6 @@ def _square(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
 
 
 def _power(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
-    import ast
-
     _only(arguments, keywords, 2)
     return at.binary(ast.Pow(), *arguments)
 
@@ -594,7 +588,7 @@ def index(at: Interpreter, owner: Value, key: Value) -> Value:
     parts = key.items if isinstance(key.now, tuple) and key.items is not None else [key]
     if (picked := _picked(at, owner, node, parts)) is not None:
         return at.result(owner.now[key.now], picked)
-    if parts[0].node is not None and (len(parts) == 1 or (len(parts) == 2 and parts[1].now == _FULL)):
+    if parts[0].node is not None and len(parts) <= 2 and all(map(_takes_all, parts[1:])):
         return _taken(at, owner, parts[0], owner.now[parts[0].now], "taken")
     if (row := _sliced_row(at, parts)) is not None:
         return _taken(at, owner, row, owner.now[parts[0].now], "sliced")
@@ -627,6 +621,10 @@ def index(at: Interpreter, owner: Value, key: Value) -> Value:
     raise Refused("an index that is not understood")
 
 
+def _takes_all(part: Value) -> bool:
+    return isinstance(part.now, slice) and part.now == _FULL
+
+
 def _picked(at: Interpreter, owner: Value, node: Node, parts: list[Value]) -> Node | None:
     """Return one entry of each row, in the columns of the classes: ``p[y]``, ``p[0, y]``, ``p[np.arange(n), y]``."""
     *rows, columns = parts
@@ -654,8 +652,7 @@ def _view(now: Any, node: Node, owner: Value) -> Value:
 def _sliced_row(at: Interpreter, parts: list[Value]) -> Value | None:
     """Return k of a slice k:k + 1, where k is an entry of an array, such as one of a permutation."""
     bounds = parts[0].items if isinstance(parts[0].now, slice) else None
-    whole = all(isinstance(part.now, slice) and part.now == _FULL for part in parts[1:])
-    if bounds is None or bounds[0].node is None or bounds[1].node is None or not whole:
+    if bounds is None or bounds[0].node is None or bounds[1].node is None or not all(map(_takes_all, parts[1:])):
         return None
     following = at.binary(ast.Add(), bounds[0], Value(1))
     return bounds[0] if bounds[1].node is following.node else None
@@ -690,7 +687,7 @@ def set_item(at: Interpreter, owner: Value, key: Value, value: Value) -> Value:
 
 def add_to_item(at: Interpreter, owner: Value, key: Value, value: Value, sign: float) -> Value | None:
     """Return what ``owner[key] += sign * value`` makes of `owner`, or None; ``p[np.arange(n), y] -= 1`` is known."""
-    if key.now is Ellipsis or (isinstance(key.now, slice) and key.now == _FULL):
+    if key.now is Ellipsis or _takes_all(key):
         return at.binary(ast.Add() if sign > 0 else ast.Sub(), owner, value)
     node, now = at.exact(owner), np.array(owner.now)
     hot = _one_hot(at, owner, node, key)
@@ -710,7 +707,7 @@ def _one_hot(at: Interpreter, owner: Value, node: Node, key: Value) -> Node | No
     whole = np.asarray(column.now).dtype.kind in "iu" and node.shape[0] == np.size(column.now)
     if not whole or not len(rows) == len(one_each) == len(expected) or not all(map(np.array_equal, one_each, expected)):
         return None
-    classes, slope, start, n = column.node.args
+    classes, slope, start, n = at.exact(column).args
     return at.algebra.leaf("rows", ("taken", ("eye", node.shape[1]), classes), slope, start, n, shape=node.shape)
 
 

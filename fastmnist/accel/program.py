@@ -162,7 +162,8 @@ class Functions:
         found = self._at.get((code.co_filename, code.co_firstlineno, code.co_name), [])
         if len(found) > 1:  # lambdas on one line
             # Python's own first instruction takes no place.
-            begin = next((a for line, end, a, b in code.co_positions() if a is not None and (line, a) != (end, b)), -1)
+            places = ((line, a) for line, end, a, b in code.co_positions() if a is not None and (line, a) != (end, b))
+            begin = next(places, (0, 0))
             found = [f for f in found if isinstance(f, ast.Lambda) and _begins_in(f.body, begin)]
         return found[0] if len(found) == 1 else None
 
@@ -171,5 +172,5 @@ def _is_staticmethod(decorator: ast.expr) -> bool:
     return isinstance(decorator, ast.Name) and decorator.id == "staticmethod"
 
 
-def _begins_in(body: ast.expr, column: int) -> bool:
-    return body.col_offset <= column < (body.end_col_offset or 0)
+def _begins_in(body: ast.expr, place: tuple[int | None, int]) -> bool:
+    return (body.lineno, body.col_offset) <= place < (body.end_lineno, body.end_col_offset)

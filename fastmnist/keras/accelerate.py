@@ -391,8 +391,10 @@ def _built_in(kind: str, identifier: Any) -> Any:
     """Return what names a loss or a metric of Keras's own."""
     if not isinstance(identifier, Mapping):
         return identifier
-    if not str(identifier["module"]).startswith("keras"):
-        raise Unsupported(f"{kind} {identifier['config'] or identifier['class_name']} is not one of Keras's own.")
+    if not str(identifier.get("module")).startswith("keras"):
+        config = identifier.get("config")
+        name = config if isinstance(config, str) else identifier.get("class_name", dict(identifier))
+        raise Unsupported(f"{kind} {name} is not one of Keras's own by name or class.")
     return identifier["config"] if identifier["class_name"] == "function" else identifier
 
 
