@@ -891,7 +891,7 @@ for e in range(3):
 """,
         "float32",
     ),
-    "a print in a loop over the whole set": (
+    "one iteration for the whole set": (
         """\
 data = np.concatenate([y_train[:, None], x_train.reshape(-1, 36)], axis=1)
 data = data.T
@@ -934,7 +934,7 @@ for i in range(30):
     if i % 10 == 0:
         print("Iteration: ", i, np.sum(np.argmax(A2, 0) == Y) / Y.size)
 """,
-        "print",
+        "a call of sum()",
     ),
     "absolute errors": (
         """\

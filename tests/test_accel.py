@@ -156,6 +156,7 @@ MASK = "        dropout_mask = np.random.randint(2, size=layer_1.shape)\n       
 
 ENTROPY = "        loss += -np.sum(t * np.log(p))\n"
 TEST_ENTROPY = "        test_loss -= np.sum(test_labels[i:i + 1] * np.log(q))\n"
+HEAD, _, LOOPS = PER_SAMPLE.partition("for j in")
 TEST_LABELS = ("y =", "test_y = np.argmax(test_labels, axis=1)\ny =")
 
 STYLES = {
@@ -477,6 +478,98 @@ STYLES = {
         changed(MINI_BATCH, (") / batch_size\n", ") / (batch_size ** 2)\n")),
         2,
     ),
+    **{
+        f"some iterations as written: {how}": (changed(PER_SAMPLE, (COUNT, COUNT + f"        {text}\n")), 2)
+        for how, text in {
+            "a print": "if i % 20 == 0: print(i, error)",
+            "a print of another": "if not (i + 1) % 20: print(i, error)",
+            "a print on two conditions": "if j != 1 and i % 15 == 0: print(i, error)",
+            "a print on one of two": "if i == 20 or i // 10 == 4: print(i, error)",
+            "the others in a branch": "if i % 20 != 7: pass\n        else: print(i, error)",
+            "numbers that are no integers": "if i / 2 % 10.5 == 0: print(i, error)",
+            "a count set back": "if i % 20 == 19: print(error); error = 0.0",
+            "labels shuffled": "if i == 30: np.random.shuffle(labels)",
+            "images changed": "if i == 30: images *= 0.9",
+            "images of another loop changed": "if i == 30: test_images *= 0.9",
+            "another rate": "if i == 30: alpha *= 0.5",
+            "another function": "if i == 30: relu = lambda x: np.tanh(x)",
+            "weights changed": "if i % 20 == 5: weights_0_1 *= 0.9",
+            "a list": "if i % 20 == 5: kept = [layer_2] + (kept if i > 20 else [])",
+            "left": "if i == 40: break",
+            "left by then": "if i >= 40: break",
+            "left out": "if i % 20 == 10: continue",
+            "an error": "if i == 50:\n            try: raise ValueError\n            except ValueError: print(layer_1)",
+            "most take the branch": "if i > 8: correct_cnt += 1",
+            "fewer take the branch": "if i > 40: correct_cnt += 1",
+            "branches in branches": "if i > 8:\n            if i % 20 == 0: print(error)",
+            "the last": "if i == len(images) - 1: print(error)",
+            "the first two": "if i < 2: print(error)",
+            "random numbers": "if i % 20 == 0: print(np.random.random(3))",
+        }.items()
+    },
+    "some iterations as written: what the one before has left": (
+        changed(
+            PER_SAMPLE,
+            (
+                "        layer_0 = images[i:i+1]",
+                "        if i > 0 and i % 15 == 0: print(layer_1, layer_2_delta)\n        layer_0 = images[i:i+1]",
+            ),
+        ),
+        2,
+    ),
+    "some iterations as written: dropout": (
+        changed(DROPOUT, (COUNT, COUNT + "        if i % 15 == 0: print(error, np.random.random())\n")),
+        2,
+    ),
+    "some iterations as written: by a function": (
+        changed(
+            PER_SAMPLE,
+            (COUNT, COUNT + "        show(i, error)\n"),
+            (RELU, "def show(k, e):\n    if k % 20: return\n    print(k, e)\n" + RELU),
+        ),
+        2,
+    ),
+    "some iterations as written: of zip and enumerate": (
+        changed(
+            PER_SAMPLE,
+            ("for i in range(len(images)):", "for i, (x, t) in enumerate(zip(images, labels), 3):"),
+            ("layer_0 = images[i:i+1]", "layer_0 = x.reshape(1, -1)"),
+            (ERROR, "        error += np.sum((layer_2 - t) ** 2)\n"),
+            (
+                COUNT,
+                "        correct_cnt += int(np.argmax(layer_2) == np.argmax(t))\n        if i % 20 == 0: print(x)\n",
+            ),
+            ("layer_2_delta = layer_2 - labels[i:i+1]", "layer_2_delta = layer_2 - t"),
+        ),
+        2,
+    ),
+    "some iterations as written: new arrays in the variables of a function": (
+        changed(
+            HEAD + "def train(weights_0_1, weights_1_2):\n" + textwrap.indent("for j in" + LOOPS, "    "),
+            (f"    {UPPER}", "    " + UPPER.replace("-=", "= weights_1_2 -")),
+            (
+                f"    {LOWER}",
+                "    "
+                + LOWER.replace("-=", "= weights_0_1 -")
+                + "            if i % 20 == 11: print(weights_0_1.sum())\n",
+            ),
+        )
+        + "    return weights_0_1, weights_1_2\nweights_0_1, weights_1_2 = train(weights_0_1, weights_1_2)\n",
+        2,
+    ),
+    "some iterations as written: with a loop in them": (
+        changed(
+            PER_SAMPLE,
+            (
+                COUNT,
+                COUNT
+                + "        if i % 25 == 20:\n            hits = 0\n            for k in range(len(test_images)):\n"
+                "                hits += int(np.argmax(relu(test_images[k:k+1] @ weights_0_1) @ weights_1_2) == k % 4)\n"
+                "            print(i, hits)\n",
+            ),
+        ),
+        2,
+    ),
     "evaluation every second epoch": (
         changed(PER_SAMPLE, ("    test_error = 0.0", "    if j % 2: continue\n    test_error = 0.0")),
         2,
@@ -596,10 +689,6 @@ NEAR_MISSES = {
         None,
     ),
     "a break": (changed(PER_SAMPLE, (COUNT, COUNT + "        if correct_cnt > 12: break\n")), "break"),
-    "labels shuffled midway": (
-        changed(PER_SAMPLE, (COUNT, COUNT + "        if i == 30: np.random.shuffle(labels)\n")),
-        None,
-    ),
     "momentum": (
         changed(
             PER_SAMPLE,
@@ -665,7 +754,35 @@ NEAR_MISSES = {
         ),
         "IndexError",
     ),
-    "print in the loop": (changed(PER_SAMPLE, (COUNT, COUNT + "        if i == 17: print(error)\n")), "print"),
+    "a print in each iteration": (changed(PER_SAMPLE, (COUNT, COUNT + "        print(error)\n")), "print"),
+    "a print in all but a few iterations": (
+        changed(PER_SAMPLE, (COUNT, COUNT + "        if i % 20: print(error)\n")),
+        "the same branches",
+    ),
+    "a print every fourth iteration": (
+        changed(PER_SAMPLE, (COUNT, COUNT + "        if i % 4 == 0: print(error)\n")),
+        "the same branches",
+    ),
+    "the number of the iteration, as a number": (
+        changed(PER_SAMPLE, (COUNT, COUNT + "        error += i % 10\n")),
+        "number of the iteration",
+    ),
+    "a rate by the number of the iteration": (
+        changed(PER_SAMPLE, (UPPER, UPPER.replace("alpha", "(alpha if i % 10 else 0.1)"))),
+        "a choice that depends",
+    ),
+    "rows by the number of the iteration": (
+        changed(PER_SAMPLE, ("layer_0 = images[i:i+1]", "layer_0 = images[i % 50:i % 50 + 1]")),
+        "index",
+    ),
+    "a choice of the number of the iteration": (
+        changed(PER_SAMPLE, ("layer_0 = images[i:i+1]", "k = i % 50 or 7\n        layer_0 = images[k:k + 1]")),
+        "index",
+    ),
+    "a branch in a list of iterations": (
+        changed(PER_SAMPLE, (COUNT, COUNT + "        if i in [5, 30]: print(error)\n")),
+        "print",
+    ),
     "write in the loop": (changed(PER_SAMPLE, (COUNT, COUNT + "        sys.stdout.write(str(i))\n")), None),
     "a mask used for ever": (
         changed(
@@ -1136,7 +1253,6 @@ def test_the_original_program(mnist, script):
     assert_same_numbers(ours.stdout, plain.stdout)
 
 
-HEAD, _, LOOPS = PER_SAMPLE.partition("for j in")
 TRAINING = HEAD + "def train(weights_0_1, weights_1_2):\n" + textwrap.indent("for j in" + LOOPS, "    ")
 
 

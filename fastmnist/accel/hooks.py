@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -57,30 +58,46 @@ class Record:
 
 @dataclass
 class _Run:
-    """One pass through a loop."""
+    """One pass through a loop.
+
+    `spans` are what kernels can do. `done` iterations are; those from `verified_from` on are to be compared. `handed`
+    items are iterated over as written; `is_left` is False once the program has asked for more of them than there are.
+    """
 
     record: Record
     items: Items
-    head: int
     replacement: Replacement
-    stamps: list[float] = field(default_factory=list)
+    spans: list[tuple[int, int]]
+    done: int = 0
+    verified_from: int | None = None
+    handed: Iterable[Any] = ()
+    is_left: bool = False
+    is_replaced: bool = False
     values: dict[str, Any] = field(default_factory=dict)
-    tail: Iterable[Any] = ()
 
-    def timed(self) -> Iterator[Any]:
-        """Yield the first iterations, and note the time at each."""
-        self.stamps.append(time.perf_counter())
-        while len(self.stamps) <= self.head and self.stamps[-1] - self.stamps[0] <= _SLOW:
-            yield self.items.take()
-            self.stamps.append(time.perf_counter())
-        self.head = len(self.stamps) - 1
+    def span(self) -> tuple[int, int]:
+        """Return the next iterations that kernels can do; none, at the end, if there are no more."""
+        n = len(self.items)
+        return next(((max(a, self.done), b) for a, b in self.spans if b > self.done), (n, n))
 
-    def timed_tail(self, items: Iterator[Any]) -> Iterator[Any]:
-        """Yield the last iteration, and note its time."""
-        for item in items:
-            started = time.perf_counter()
+    def hand_out(self, until: int) -> None:
+        """Let the iterations before `until` run as written."""
+        self.is_left = self.done < until
+        self.handed = self._timed(until) if self.is_left else ()
+
+    def _timed(self, until: int) -> Iterator[Any]:
+        # A loop around others is not what it was as written where those are replaced.
+        compared = self.verified_from is not None
+        began = now = time.perf_counter()
+        for item in islice(self.items, until - self.done):
+            self.done += 1
             yield item
-            self.record.note_iteration(time.perf_counter() - started)
+            started, now = now, time.perf_counter()
+            if compared or not self.record.loop.inside:
+                self.record.note_iteration(now - started)
+            if compared and now - began > _SLOW:
+                break
+        self.is_left = False
 
 
 class Hooks:
@@ -126,104 +143,138 @@ class Hooks:
 
     def first(self, number: int, items: Any) -> Any:
         """Return what the program's own loop is to run before the kernel: everything, if it is to do it all."""
-        record = self.records[number]
+        record, frame = self.records[number], sys._getframe(1)
+        self._runs.pop((number, id(frame)), None)
         if number in self._as_written or not self.active:
             return items
-        run = self._begin(record, items, sys._getframe(1))
+        self._as_written -= {loop.number for loop in record.loop.inside}  # left over where a loop was left early
+        run = self._begin(record, items, frame)
         if run is None:
             self._packings.forget(record.loop.outer)
             return items
-        return run.timed() if run.head else ()
+        self._runs[number, id(frame)] = run
+        if run.spans != [(0, len(run.items) - 1)]:  # anything may happen in the iterations between
+            self._packings.forget(record.loop.outer)
+        run.hand_out(run.span()[0])
+        return run.handed
 
     def _begin(self, record: Record, items: Any, frame: FrameType) -> _Run | None:
-        number = record.loop.number
         too_short = type(items) is range and len(items) < _SHORTEST
         if too_short or record.in_a_row >= _GIVE_UP or "numpy" not in sys.modules:
             return None
-        self._runs.pop((number, id(frame)), None)
         try:
-            run = self._prepare(record, items, frame)
+            return self._prepare(record, items, frame)
         except Refused as refusal:
             self._refuse(record, refusal.reason, refusal.line)
             return None
         except Exception as error:  # whatever goes wrong here, the program itself may well go on
             self._refuse(record, f"it could not be analysed ({type(error).__name__}: {error})", 0)
             return None
-        if run is not None:
-            self._runs[number, id(frame)] = run
-            if run.head:
-                self._as_written |= {loop.number for loop in record.loop.inside}
-        return run
 
-    def middle(self, number: int) -> None:
-        """Run the kernel."""
+    def middle(self, number: int) -> bool:
+        """Run the kernel, or have iterations run as written first; return False where all of them are done."""
         frame = sys._getframe(1)
         run = self._runs.get((number, id(frame)))
         if run is None:
-            return
-        record, replacement = run.record, run.replacement
-        self._as_written -= {loop.number for loop in record.loop.inside}
-        scope = _scope(frame, run.items)
-        run.tail = iter(run.items)
-        n = len(run.items)
+            return False
+        if run.is_left or run.done == len(run.items):
+            del self._runs[number, id(frame)]
+            return False
+        run.values.clear()
+        record = run.record
         try:
-            if run.head:
-                record.note_iteration(min(b - a for a, b in zip(run.stamps, run.stamps[1:], strict=False)))
-                record.difference = replacement.verify(scope, run.head)
-                record.verified = run.head
-            started = time.perf_counter()
-            packed = self._packings.images(record.loop, replacement, scope, run.head, n - 1)
-            values = replacement.execute(scope, run.head, n - 1, packed)
-            record.seconds += time.perf_counter() - started
+            self._advance(run, frame)
         except Exception as error:  # the data may be such that the program itself stops, in an iteration to come
             refused = error if isinstance(error, Refused) else Refused(f"{type(error).__name__}: {error}")
             self._refuse(record, refused.reason, refused.line)
             self._known.pop(number, None)
             self._packings.forget(record.loop.outer)
+            run.verified_from = None
+            run.hand_out(len(run.items))
+        return True
+
+    def _advance(self, run: _Run, frame: FrameType) -> None:
+        """Run the kernel over the next span, unless other iterations have to run as written before."""
+        record, inside = run.record, {loop.number for loop in run.record.loop.inside}
+        scope = _scope(frame, run.items)
+        first = run.verified_from
+        run.verified_from = None
+        if first is not None:
+            self._as_written -= inside
+            record.difference = run.replacement.verify(scope, first, run.done)
+            record.verified = run.done - first
+        elif run.done:
+            run.replacement = self._replacement(record, scope, run.items)
+            run.spans = run.replacement.spans(len(run.items), _SHORTEST - 1)
+        replacement, (begin, end) = run.replacement, run.span()
+        if begin > run.done:
+            run.hand_out(begin)
             return
+        if first is None:
+            replacement.check(scope, begin, end)
+        if first is None and not replacement.verified:
+            replacement.remember(scope)
+            run.verified_from = begin
+            run.hand_out(begin + min(self.verify, end - begin - 1))
+            self._as_written |= inside
+            return
+        started = time.perf_counter()
+        packed = None
+        if len(run.spans) == 1:
+            packed = self._packings.images(record.loop, replacement, scope, begin, end)
+        values = replacement.execute(scope, begin, end, packed)
+        record.seconds += time.perf_counter() - started
         self._packings.note_changed([scope.resolve(path) for path in replacement.trained])
         replacement.verified = True
         for place, value in values.items():
             self._store(scope, run, place, value)
-        run.items.skip_to(n - 1)
-        # A loop around others is not what it was as written: those are replaced in its last iteration.
-        run.tail = iter(run.items) if record.loop.inside else run.timed_tail(iter(run.items))
+        run.items.skip_to(end)
+        run.done = end
+        run.hand_out(run.span()[0])
         record.in_a_row = 0
-        record.entries += 1
-        record.iterations += n - 1 - run.head
+        record.iterations += end - begin
+        record.entries += not run.is_replaced
         record.description = replacement.plan.describe()
-        self.say(1 if record.entries == 1 else 2, f"{record.loop.where}: accelerated: {record.description}")
+        if not run.is_replaced:
+            self.say(1 if record.entries == 1 else 2, f"{record.loop.where}: accelerated: {record.description}")
+        run.is_replaced = True
 
     def outer(self, number: int, items: Any) -> Any:
         """Note that a loop around others begins."""
         self._packings.begin(number, items)
         return items
 
-    def last(self, number: int) -> Iterable[Any]:
-        """Return what the program's own loop is to run after the kernel."""
-        run = self._runs.pop((number, id(sys._getframe(1))), None)
-        return () if run is None else run.tail
+    def next(self, number: int) -> Iterable[Any]:
+        """Return what the program's own loop is to run next."""
+        return self._runs[number, id(sys._getframe(1))].handed
 
     def sets(self, number: int, name: str) -> bool:
         """Whether a local variable gets a new value."""
-        run = self._runs.get((number, id(sys._getframe(1))))
-        return run is not None and name in run.values
+        return name in self._runs[number, id(sys._getframe(1))].values
 
     def value(self, number: int, name: str) -> Any:
         """Return the new value of a local variable."""
         return self._runs[number, id(sys._getframe(1))].values[name]
 
     def _prepare(self, record: Record, iterable: Any, frame: FrameType) -> _Run | None:
-        import numpy as np
-
         from fastmnist.accel.iterables import Items
-        from fastmnist.accel.replace import Replacement
 
         items = Items(iterable)
         if len(items) < _SHORTEST:
             return None
-        number, scope = record.loop.number, _scope(frame, items)
-        node = record.loop.node
+        replacement = self._replacement(record, _scope(frame, items), items)
+        spans = replacement.spans(len(items), _SHORTEST - 1)
+        if not spans:
+            raise Refused(f"nowhere {_SHORTEST} iterations in a row take the same branches", record.loop.line)
+        return _Run(record, items, replacement, spans)
+
+    def _replacement(self, record: Record, scope: Scope, items: Items) -> Replacement:
+        """Return how to replace a loop, as it was found before if that still holds."""
+        import numpy as np
+
+        from fastmnist.accel.replace import Replacement
+
+        number, node = record.loop.number, record.loop.node
         assert isinstance(node, ast.For)
         modes = {*np.geterr().values()} - {"ignore", "warn"} or ({"raise"} if _warnings_are_errors() else set())
         if modes:
@@ -236,11 +287,7 @@ class Hooks:
         if known is None or not known.fits(scope, items):
             known = Replacement(node, scope, self._functions, items)
             self._known[number] = known
-        known.check(scope, len(items))
-        head = 0 if known.verified else min(self.verify, len(items) - 2)
-        if head:
-            known.remember(scope)
-        return _Run(record, items, head, known)
+        return known
 
     def _store(self, scope: Scope, run: _Run, place: Path, value: Any) -> None:
         if place[0] == "name":

@@ -17,6 +17,7 @@ import numpy as np
 
 from fastmnist.accel.algebra import Algebra, Node, is_found
 from fastmnist.accel.program import MISSING, Functions, Path, Refused, Scope
+from fastmnist.accel.rewrite import obstacle
 from fastmnist.accel.values import Trace, Value, logical
 
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -70,7 +71,7 @@ class Interpreter:
     carried : set of Path
         Numbers that an earlier interpretation saw change: they are symbols, not constants.
     iterations : int
-        How many iterations will be replaced.
+        How many there are, at most.
     """
 
     def __init__(self, scope: Scope, functions: Functions, carried: set[Path], iterations: int) -> None:
@@ -82,7 +83,7 @@ class Interpreter:
         self.carried = carried
         self.iterations = iterations
         self.algebra: Algebra = Algebra()
-        self.trace = Trace(self.algebra)
+        self.trace = Trace(self.algebra, np.zeros(iterations, bool))
         self.frames: list[tuple[dict[str, Value], Path | None]] = [({}, None)]
         self.heap: dict[tuple[int, Any], Value] = {}
         self.moved: set[Node] = set()
@@ -120,11 +121,7 @@ class Interpreter:
             case ast.Expr(value=value):
                 self.eval(value)
             case ast.If(test=test, body=body, orelse=orelse):
-                condition = self.eval(test)
-                if condition.fixed:
-                    self.run(body if condition.now else orelse)
-                else:
-                    self.count_if(condition, body, orelse)
+                self.choose(test, body, orelse)
             case ast.For(target=target, iter=iterable, body=body, orelse=[]):
                 for item in self.each(self.eval(iterable)):
                     self.assign(target, item)
@@ -133,6 +130,41 @@ class Interpreter:
                 raise _Return(self.eval(value) if value is not None else Value(None))
             case _:
                 raise Refused(f"the statement {ast.unparse(node).splitlines()[0]!r}")
+
+    def choose(self, test: ast.expr, body: list[ast.stmt], orelse: list[ast.stmt]) -> None:
+        """Interpret the branch of ``if test: body`` that is taken, where the data do not decide."""
+        try:
+            condition = self.eval(test)
+            if condition.fixed:
+                branch = body if condition.now else orelse
+            elif (truths := self.schedule(condition)) is not None:
+                branch = self.usual([bool(truth) for truth in truths], body, orelse)
+            else:
+                self.count_if(condition, body, orelse)
+                return
+        except Refused as refusal:
+            if found := obstacle(body) or obstacle(orelse):
+                reason, line = found
+                raise Refused(f"{reason}, under a condition that is not understood", line) from refusal
+            raise
+        self.run(branch)
+
+    def usual(self, truths: list[bool], body: list[ast.stmt], orelse: list[ast.stmt]) -> list[ast.stmt]:
+        """Return the branch that most iterations take, or the only one that can be replaced; note the others."""
+        usual = 2 * sum(truths) > len(truths)
+        hopeless = [self.is_hopeless(branch) for branch in (orelse, body)]
+        if hopeless[0] != hopeless[1]:
+            usual = hopeless[0]
+        unusual = np.array(truths) != usual
+        if unusual.any():
+            self.trace.unusual |= unusual
+            self.trace.set_before.append(set(self.trace.bindings))
+        return body if usual else orelse
+
+    def is_hopeless(self, branch: list[ast.stmt]) -> bool:
+        """Whether no replaced iteration can take a branch."""
+        returns = len(self.frames) > 1 and branch and isinstance(branch[-1], ast.Return)
+        return obstacle(branch[:-1] if returns else branch) is not None
 
     def count_if(self, condition: Value, body: list[ast.stmt], orelse: list[ast.stmt]) -> None:
         """``if condition: count += 1``, and the same or nothing for else."""
@@ -333,8 +365,11 @@ class Interpreter:
                 return self.binary(op, self.eval(left), self.eval(right))
             case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
                 return self.binary(ast.Mult(), Value(-1 if isinstance(sign, ast.USub) else 1), self.eval(operand))
-            case ast.UnaryOp(op=ast.Not(), operand=operand) if (value := self.eval(operand)).fixed:
-                return Value(not value.now)
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                value = self.eval(operand)
+                if value.fixed:
+                    return Value(not value.now)
+                return self.scheduled(lambda truth, _: not truth, value, Value(None))
             case ast.Compare(left=left, ops=[op], comparators=[right]):
                 return self.compare(op, self.eval(left), self.eval(right))
             case ast.Tuple(elts=parts) | ast.List(elts=parts):
@@ -363,15 +398,23 @@ class Interpreter:
                     return Value(int(condition.now), self.truth(condition))
                 raise Refused("a choice that depends on the data")
             case ast.BoolOp(op=op, values=parts):
-                value = Value(isinstance(op, ast.And))
-                for part in parts:
-                    value = self.eval(part)
-                    if not value.fixed:
-                        raise Refused("a condition that depends on the data")
-                    if bool(value.now) != isinstance(op, ast.And):
-                        break
-                return value
+                return self.joined(isinstance(op, ast.And), parts)
         raise Refused(f"the expression {ast.unparse(node)!r}")
+
+    def joined(self, is_and: bool, parts: list[ast.expr]) -> Value:
+        """Interpret ``a and b``, ``a or b``."""
+        value, joined = Value(is_and), None
+        for part in parts:
+            value = self.eval(part)
+            if not value.fixed:
+                if self.schedule(value) is None:
+                    raise Refused("a condition that depends on the data")
+            if joined is not None or not value.fixed:
+                both = (lambda a, b: bool(a and b)) if is_and else (lambda a, b: bool(a or b))
+                joined = self.scheduled(both, joined or Value(is_and), value)
+            elif bool(value.now) != is_and:
+                break
+        return joined or value
 
     def comprehension(self, element: ast.expr, target: ast.expr, source: ast.expr) -> Value:
         """Interpret ``[element for target in source]``, whose variables are its own."""
@@ -415,7 +458,7 @@ class Interpreter:
             raise Refused("a view is used after its array was changed")
         if value.node is not None:
             return value.node
-        if value.affine is not None or value.items is not None or value.entries is not None:
+        if not value.fixed:
             raise Refused("the number of the iteration enters into the computation")
         if isinstance(value.now, bool | int | float | np.floating | np.integer | np.bool_):
             return self.algebra.number(float(value.now))
@@ -444,7 +487,7 @@ class Interpreter:
         """Interpret an arithmetic operation."""
         if x.fixed and y.fixed:
             return Value(_ARITHMETIC[type(op)](x.now, y.now))
-        if x.affine is not None or y.affine is not None:
+        if any(v.affine is not None or v.schedule is not None for v in (x, y)):
             return self.affine(op, x, y)
         if any(v.items is not None or v.entries is not None for v in (x, y)) or type(op) not in _ARITHMETIC:
             raise Refused(f"the operation {type(op).__name__}")
@@ -472,13 +515,14 @@ class Interpreter:
     def at_last(self, value: Value) -> int:
         """Return an int that depends on the iteration as it is in the last one to be replaced."""
         slope, start = value.affine or (0, value.now)
-        return int(slope * (self.iterations - 1) + start)
+        return int(slope * (self.iterations - 2) + start)
 
     def affine(self, op: ast.operator, x: Value, y: Value) -> Value:
         """Interpret arithmetic with the number of the iteration."""
         (a, c), (b, d) = (v.affine or (0, v.now) for v in (x, y))
-        if x.node is not None or y.node is not None or type(c) is not int or type(d) is not int:
-            raise Refused("the number of the iteration enters into the computation")
+        operation = _ARITHMETIC[type(op)]
+        if x.schedule is not None or y.schedule is not None or type(c) is not int or type(d) is not int:
+            return self.scheduled(operation, x, y)
         match op:
             case ast.Add():
                 slope, start = a + b, c + d
@@ -487,9 +531,25 @@ class Interpreter:
             case ast.Mult() if a == 0 or b == 0:
                 slope, start = a * d + b * c, c * d
             case _:
-                raise Refused("the number of the iteration enters into the computation")
-        now = _ARITHMETIC[type(op)](x.now, y.now)
-        return Value(now, affine=(slope, start))
+                return self.scheduled(operation, x, y)
+        return Value(operation(x.now, y.now), affine=(slope, start))
+
+    def schedule(self, value: Value) -> list[Any] | None:
+        """Return what a number is in each iteration; None where it depends on more than the iteration's number."""
+        if value.affine is not None:
+            slope, start = value.affine
+            return [slope * k + start for k in range(self.iterations)]
+        if value.fixed and isinstance(value.now, bool | int | float | np.bool_ | np.integer | None):
+            return [value.now] * self.iterations
+        return value.schedule
+
+    def scheduled(self, operation: Callable[[Any, Any], Any], x: Value, y: Value) -> Value:
+        """Return what an operation gives in each iteration."""
+        a, b = self.schedule(x), self.schedule(y)
+        if a is None or b is None:
+            raise Refused("the number of the iteration enters into the computation")
+        each = list(map(operation, a, b))
+        return Value(each[0], schedule=each)
 
     def matmul(self, x: Value, y: Value) -> Value:
         """Return the matrix product, by NumPy's rules for one dimension."""
@@ -516,8 +576,10 @@ class Interpreter:
         """Interpret a comparison."""
         if x.fixed and y.fixed:
             return Value(_COMPARISONS[type(op)](x.now, y.now))
-        if type(op) not in _MIRRORED or any(v.affine or v.items or v.entries for v in (x, y)):
-            raise Refused("a comparison that depends on the iteration")
+        if type(op) not in _MIRRORED or any(v.items or v.entries for v in (x, y)):
+            raise Refused("a comparison that is not understood")
+        if any(v.affine is not None or v.schedule is not None for v in (x, y)):
+            return self.scheduled(_COMPARISONS[type(op)], x, y)
         if x.fixed:
             x, y, op = y, x, _MIRRORED[type(op)]()
         a = self.node(x)

@@ -49,15 +49,12 @@ class Items:
         return self._n
 
     def __iter__(self) -> Iterator[Any]:
-        """Return the items that are left."""
+        """Yield the items that are left."""
         if self._iterator is None:
             self._iterator = iter(self._iterable)
-        return self._iterator
-
-    def take(self) -> Any:
-        """Return the next item."""
-        self._taken += 1
-        return next(iter(self))
+        for item in self._iterator:
+            self._taken += 1
+            yield item
 
     def skip_to(self, k: int) -> None:
         """Leave out all items before the one with number `k`."""

@@ -74,6 +74,9 @@ class Replacement:
         self._arrays = [path for path, value in trace.reads.items() if isinstance(value, np.ndarray)]
         self._aliases = self._alias_pattern(scope)
         self._length = len(items)
+        self._own = trace.unusual
+        if _is_read_later(trace, self.plan):
+            self._own |= np.append(trace.unusual[1:], False)
         self._start: _State | None = None
         self.trained: list[Path] = []  # the arrays that the loop changes
         self._data: list[Rows] = []
@@ -84,6 +87,16 @@ class Replacement:
             if self.plan.training is not None:
                 self.trained = self.plan.arrays()
             self._data = [r for r in (self.plan.images, self.plan.targets, self.plan.labels) if r is not None]
+
+    def spans(self, n: int, shortest: int) -> list[tuple[int, int]]:
+        """Return runs of iterations, first and last + 1, that the kernels can do if there are `n` iterations.
+
+        The last one runs as written, and so do unusual ones.
+        """
+        own = self._own[:n].copy()
+        own[-1] = True
+        edges = np.flatnonzero(np.diff(own, prepend=True, append=True))
+        return [(int(a), int(b)) for a, b in edges.reshape(-1, 2) if b - a >= shortest]
 
     def fits(self, scope: Scope, items: Items) -> bool:
         """Whether all that the recognition relied on is as it was."""
@@ -99,8 +112,8 @@ class Replacement:
         ids = [id(scope.resolve(path)) for path in self._arrays]
         return [ids.index(i) for i in ids]
 
-    def check(self, scope: Scope, n: int) -> None:
-        """Check what may differ from one pass to the next.
+    def check(self, scope: Scope, first: int, last: int) -> None:
+        """Check what iterations `first` to `last` - 1 need, and what may differ from one pass to the next.
 
         Raises
         ------
@@ -116,24 +129,24 @@ class Replacement:
             if any(np.may_share_memory(array, a) for a in arrays.values() if a is not array):
                 raise Refused(f"{path[-1]!r} shares its memory with another array")
         for rows in self._data:
-            if rows.start + rows.count * (n - 1) > scope.count_rows(rows.path):
+            if rows.start + rows.count * last > scope.count_rows(rows.path):
                 raise Refused("the loop goes beyond the end of the data")
         if isinstance(plan, Plan) and plan.labels is not None:
-            truth = _some(scope, plan.targets, 0, n - 1)
+            truth = _some(scope, plan.targets, first, last)
             truth = truth if truth.ndim == 1 else np.argmax(truth, axis=1)
-            if not np.array_equal(truth, _some(scope, plan.labels, 0, n - 1)):
+            if not np.array_equal(truth, _some(scope, plan.labels, first, last)):
                 raise Refused("predictions are compared with other labels than those trained on")
         if isinstance(plan, Plan) and plan.one_hot:
-            truth = _some(scope, plan.targets, 0, n - 1)
+            truth = _some(scope, plan.targets, first, last)
             if not (np.count_nonzero(truth, axis=1) == 1).all() or not (truth.max(axis=1) == 1).all():
                 raise Refused("logarithms of one output for each sample are counted, but the targets are not one-hot")
 
     def remember(self, scope: Scope) -> None:
-        """Keep what the first iterations start from."""
+        """Keep what the iterations that are verified start from."""
         self._start = self._state(scope)
 
-    def verify(self, scope: Scope, n: int) -> float:
-        """Run the first `n` iterations again, on copies, and compare with what the program has computed.
+    def verify(self, scope: Scope, first: int, last: int) -> float:
+        """Run iterations `first` to `last` - 1 again, on copies, and compare with what the program has computed.
 
         Returns
         -------
@@ -150,7 +163,7 @@ class Replacement:
         self._start = None
         try:
             self._set_stream(scope, start.stream)
-            counters = self._kernel(scope, 0, n, start)
+            counters = self._kernel(scope, first, last, start)
             if not _equal(self._state(scope).stream, now.stream):
                 raise Refused("the random stream ends elsewhere than the program's")
         finally:
@@ -162,7 +175,7 @@ class Replacement:
             scale = max(float(np.max(np.abs(theirs))), 1e-300)
             difference = float(np.max(np.abs(ours - theirs))) / scale
             if not difference <= _TOLERANCE:
-                raise Refused(f"{path[-1]!r} differs by {difference:.1e} after {n} iteration(s)")
+                raise Refused(f"{path[-1]!r} differs by {difference:.1e} after {last - first} iteration(s)")
             worst = max(worst, difference)
         return worst
 
@@ -321,16 +334,18 @@ def _counted(counter: Counter, value: Any, score: _Score, n: int) -> Any:
 
 def _trace(loop: ast.For, scope: Scope, functions: Functions, items: Items) -> Trace:
     """Interpret one iteration, until it is known which numbers change from one to the next."""
-    # A guess that saves a second interpretation; what is missing here is found by the first.
+    # A guess that saves a second interpretation: the first finds what is missing here, and what does not change.
     carried: set[Path] = {
         ("name", node.target.id)
         for node in ast.walk(loop)
         if isinstance(node, ast.AugAssign)
+        and isinstance(node.op, ast.Add | ast.Sub)
         and isinstance(node.target, ast.Name)
         and type(scope.resolve(("name", node.target.id))) in (int, float, np.float64, np.int64)
     }
+    guessed = True
     while True:
-        interpreter = Interpreter(scope, functions, carried, len(items) - 1)
+        interpreter = Interpreter(scope, functions, carried, len(items))
         interpreter.assign(loop.target, items.value(interpreter))
         interpreter.run(loop.body)
         trace = interpreter.trace
@@ -339,9 +354,20 @@ def _trace(loop: ast.For, scope: Scope, functions: Functions, items: Items) -> T
             for place in trace.bindings
             if place in trace.reads and isinstance(trace.reads[place], int | float | np.integer)
         }
-        if changed <= carried:
+        if changed == carried or (changed < carried and not guessed):
             return trace
-        carried |= changed
+        carried, guessed = (changed if guessed else carried | changed), False
+
+
+def _is_read_later(trace: Trace, plan: Plan | Repetition) -> bool:
+    """Whether unusual branches may read what the iteration before has left behind, other than what is trained."""
+    kept = {*plan.rebound, *(counter.path for counter in plan.counters)}
+    left = {
+        place
+        for place, value in trace.bindings.items()
+        if place not in kept and value is not trace.arrays.get(id(trace.reads.get(place)))
+    }
+    return any(left - before for before in trace.set_before)
 
 
 def _fingerprint(value: Any, carried: bool) -> Any:

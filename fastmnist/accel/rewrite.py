@@ -2,20 +2,18 @@
 
 ``for i in rows: body`` becomes
 
-    for i in __fastmnist__.first(k, rows): body      # all of it, or the iterations that are verified
-    __fastmnist__.middle(k)                          # all but the last, by a kernel
-    for i in __fastmnist__.last(k): body             # the last one
+    for i in __fastmnist__.first(k, rows): body      # all of it, or what comes before a kernel can be used
+    while __fastmnist__.middle(k):                   # iterations by a kernel, until there are none left
+        for i in __fastmnist__.next(k): body         # some as written: verified ones, unusual ones, the last one
 
-and a loop around such loops tells when it begins: ``for j in __fastmnist__.outer(m, epochs)``.
-
-so that whatever the loop leaves behind is left by the program's own statements. Lines and columns stay as they were.
+so that whatever the loop leaves behind is left by the program's own statements. A loop around such loops tells when it
+begins: ``for j in __fastmnist__.outer(m, epochs)``. Lines and columns stay as they were.
 """
 
 from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 HOOKS = "__fastmnist__"
@@ -96,27 +94,40 @@ def _calls(node: ast.For | ast.While) -> bool:
 
 
 def _why_not(loop: ast.For) -> tuple[str, int] | None:
-    """Return the reason and line of a statement that no replaced loop may have."""
+    """Return the reason and line of something that no replaced loop may have."""
     if loop.orelse:
         return "an else branch", loop.lineno
-    for statement in _statements(loop.body):
-        if not isinstance(statement, _STATEMENTS) or (isinstance(statement, ast.For) and statement.orelse):
-            return f"the statement {ast.unparse(statement).splitlines()[0]!r}", statement.lineno
     for node in (n for part in loop.body for n in ast.walk(part)):
         match node:
             case ast.Yield() | ast.YieldFrom() | ast.Await() | ast.NamedExpr():
                 return f"the expression {ast.unparse(node)!r}", node.lineno
-            case ast.Call(func=ast.Name(id="print" | "input" | "open" | "exec" | "eval" as name)):
-                return f"a call of {name}()", node.lineno
+            case ast.Global() | ast.Nonlocal() | ast.AsyncFor() | ast.AsyncWith():  # the body is to stand there twice
+                return _statement(node)
+    return obstacle(loop.body)
+
+
+def obstacle(body: list[ast.stmt]) -> tuple[str, int] | None:
+    """Return the reason and line of a statement that no replaced iteration may run; it need not run all branches."""
+    for statement in body:
+        expressions: list[ast.AST] = [statement]
+        match statement:
+            case ast.If(test=test):
+                expressions = [test]
+            case ast.For(iter=iterable, body=inner, orelse=[]):
+                if found := obstacle(inner):
+                    return found
+                expressions = [iterable]
+            case _ if not isinstance(statement, _STATEMENTS) or isinstance(statement, ast.For):
+                return _statement(statement)
+        for node in (n for part in expressions for n in ast.walk(part)):
+            match node:
+                case ast.Call(func=ast.Name(id="print" | "input" | "open" | "exec" | "eval" as name)):
+                    return f"a call of {name}()", node.lineno
     return None
 
 
-def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    for statement in body:
-        yield statement
-        if isinstance(statement, ast.If | ast.For):
-            yield from _statements(statement.body)
-            yield from _statements(statement.orelse)
+def _statement(node: ast.stmt) -> tuple[str, int]:
+    return f"the statement {ast.unparse(node).splitlines()[0]!r}", node.lineno
 
 
 class _Rewriter(ast.NodeTransformer):
@@ -205,18 +216,18 @@ def _hook(name: str, *arguments: ast.expr) -> ast.Call:
     return ast.Call(ast.Attribute(ast.Name(HOOKS, ast.Load()), name, ast.Load()), list(arguments), [])
 
 
-def _hooked(number: int, first: ast.For, last: ast.For, names: list[str]) -> list[ast.stmt]:
+def _hooked(number: int, first: ast.For, again: ast.For, names: list[str]) -> list[ast.stmt]:
     k = ast.Constant(number)
     first.iter = ast.copy_location(_hook("first", k, first.iter), first.iter)
-    last.iter = ast.copy_location(_hook("last", k), last.iter)
-    between: list[ast.stmt] = [ast.Expr(_hook("middle", k))]
+    again.iter = ast.copy_location(_hook("next", k), again.iter)
+    middle = ast.While(_hook("middle", k), [], [])
     for name in names:
         value = ast.Assign([ast.Name(name, ast.Store())], _hook("value", k, ast.Constant(name)))
-        between.append(ast.If(_hook("sets", k, ast.Constant(name)), [value], []))
-    for statement in between:
-        for node in ast.walk(statement):
-            ast.copy_location(node, first)
-    return [first, *between, last]
+        middle.body.append(ast.If(_hook("sets", k, ast.Constant(name)), [value], []))
+    for node in ast.walk(middle):
+        ast.copy_location(node, first)
+    middle.body.append(again)
+    return [first, middle]
 
 
 def rewrite(

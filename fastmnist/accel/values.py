@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastmnist.accel.algebra import Algebra, Node, Shape
 from fastmnist.accel.program import Path
@@ -17,13 +18,15 @@ class Value:
     """What a name stands for while the iteration is interpreted.
 
     `now` is the value in this iteration. `node` is its expression, None where it is a plain object and the same in each
-    iteration. `affine` (slope, start): an int, slope times the number of the iteration plus start. `items`: a tuple or
-    list made in the loop; `entries`: a dictionary. A view has a `base` and remembers which `version` of it was seen.
+    iteration. `affine` (slope, start): an int, slope times the number of the iteration plus start. `schedule`: another
+    number or truth that depends on that number alone, in each iteration, for conditions only. `items`: a tuple or list
+    made in the loop; `entries`: a dictionary. A view has a `base` and remembers which `version` of it was seen.
     """
 
     now: Any
     node: Node | None = None
     affine: tuple[int, int] | None = None
+    schedule: list[Any] | None = None
     items: list[Value] | None = None
     entries: dict[Any, Value] | None = None
     path: Path | None = None
@@ -34,7 +37,8 @@ class Value:
     @property
     def fixed(self) -> bool:
         """Whether this is a plain object, the same in each iteration."""
-        return self.node is None and self.affine is None and self.items is None and self.entries is None
+        depends = self.node is not None or self.affine is not None or self.schedule is not None
+        return not depends and self.items is None and self.entries is None
 
 
 @dataclass
@@ -48,15 +52,21 @@ class Draw:
 
 @dataclass
 class Trace:
-    """What one iteration does: reads it relies on, and everything it leaves behind."""
+    """What one iteration does: reads it relies on, and everything it leaves behind.
+
+    `unusual` are iterations that take another branch somewhere, such as each hundredth with its print; `set_before` is
+    what the iteration has set by then, for each of these branches.
+    """
 
     algebra: Algebra
+    unusual: NDArray[np.bool_]
     reads: dict[Path, Any] = field(default_factory=dict)
     bindings: dict[Path, Value] = field(default_factory=dict)
     arrays: dict[int, Value] = field(default_factory=dict)
     draws: list[Draw] = field(default_factory=list)
     draw_of: dict[Node, int] = field(default_factory=dict)
     lines: dict[Path, int] = field(default_factory=dict)
+    set_before: list[set[Path]] = field(default_factory=list)
 
 
 def logical(value: Any) -> Shape:
