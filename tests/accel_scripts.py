@@ -790,11 +790,7 @@ for epoch in range(3):
 """,
         2,
     ),
-}
-
-# Programs that are not replaced, and the reason.
-REFUSED = {
-    "lists of samples in random order": (
+    "lists of samples in random order, batches of them": (
         """\
 import random
 class Network(object):
@@ -868,8 +864,12 @@ test = [(np.reshape(x, (36, 1)) / 255, y) for x, y in zip(x_test, y_test)]
 net = Network([36, 15, 10])
 net.SGD(training, 3, 10, 3.0, test_data=test)
 """,
-        "a loop over a list",
+        1,
     ),
+}
+
+# Programs that are not replaced, and the reason.
+REFUSED = {
     "float32": (
         """\
 X = (x_train.reshape(-1, 36) / 255).astype("float32")

@@ -159,6 +159,32 @@ TEST_ENTROPY = "        test_loss -= np.sum(test_labels[i:i + 1] * np.log(q))\n"
 HEAD, _, LOOPS = PER_SAMPLE.partition("for j in")
 TEST_LABELS = ("y =", "test_y = np.argmax(test_labels, axis=1)\ny =")
 
+LISTED = (
+    HEAD
+    + """\
+import random
+pairs = [(x, t) for x, t in zip(images, labels)]
+for j in range(iterations):
+    error, correct_cnt = 0.0, 0
+    for x, t in LIST:
+        layer_1 = relu(np.dot(x, weights_0_1))
+        layer_2 = np.dot(layer_1, weights_1_2)
+        error += np.sum((layer_2 - t) ** 2)
+        correct_cnt += int(np.argmax(layer_2) == np.argmax(t))
+        layer_2_delta = layer_2 - t
+        layer_1_delta = layer_2_delta.dot(weights_1_2.T) * (layer_1 > 0)
+        weights_1_2 -= alpha * np.outer(layer_1, layer_2_delta)
+        weights_0_1 -= alpha * np.outer(x, layer_1_delta)
+        #
+    print(j, error, correct_cnt)
+"""
+)
+BY_BATCH = (
+    ("np.outer(x, layer_1_delta)", "x.T @ layer_1_delta"),
+    ("np.outer(layer_1, layer_2_delta)", "layer_1.T @ layer_2_delta"),
+    ("int(np.argmax(layer_2) == np.argmax(t))", "int(np.sum(np.argmax(layer_2, 1) == np.argmax(t, 1)))"),
+)
+
 STYLES = {
     "functions of a class": (
         changed(
@@ -166,6 +192,10 @@ STYLES = {
             (RELU, "class F:\n    @staticmethod\n    def relu(x):\n        return (x > 0) * x\nf = F()\n"),
             ("layer_1 = relu(", "layer_1 = f.relu("),
         ),
+        2,
+    ),
+    "images of float32, with weights of float64": (
+        changed(PER_SAMPLE, ("alpha,", "images = images.astype(np.float32)\nalpha,")),
         2,
     ),
     "slices in an order drawn anew": (
@@ -557,6 +587,105 @@ STYLES = {
         + "    return weights_0_1, weights_1_2\nweights_0_1, weights_1_2 = train(weights_0_1, weights_1_2)\n",
         2,
     ),
+    "a list of samples": (changed(LISTED, ("LIST", "pairs")), 1),
+    "a list of samples, which are columns": (
+        changed(
+            LISTED,
+            ("LIST", "[(x.reshape(-1, 1), t) for x, t in pairs]"),
+            ("np.dot(x, weights_0_1)", "np.dot(x.T, weights_0_1)[0]"),
+            ("np.outer(x,", "np.outer(x[:, 0],"),
+        ),
+        1,
+    ),
+    "a list of samples and their number": (changed(LISTED, ("x, t in LIST", "k, (x, t) in enumerate(pairs)")), 1),
+    "two lists of samples": (changed(LISTED, ("LIST", "zip([x for x, _ in pairs], [t for _, t in pairs])")), 1),
+    "a list of samples and a list of classes": (
+        changed(
+            LISTED,
+            ("x, t in LIST", "x, y in zip(list(images), [int(k) for k in np.argmax(labels, axis=1)])"),
+            ("        layer_1 = relu", "        t = np.zeros(4); t[y] = 1\n        layer_1 = relu"),
+        ),
+        1,
+    ),
+    "a list of samples, another in each epoch": (
+        changed(LISTED, ("LIST", "[pairs, pairs[::-1], pairs[1:] + pairs[:1], pairs][j]"), ("(0.05, 3,", "(0.05, 4,")),
+        1,
+    ),
+    "a list of samples in random order": (
+        changed(LISTED, ("    for x", "    random.shuffle(pairs)\n    for x"), ("LIST", "pairs")),
+        1,
+    ),
+    **{
+        f"a list of samples, some iterations as written: {how}": (
+            changed(LISTED, ("x, t in LIST", "i, (x, t) in enumerate(pairs)"), ("#", text)),
+            1,
+        )
+        for how, text in {
+            "a print": "if i % 20 == 10: print(i, error)",
+            "turned round": "if i == 30: pairs.reverse()",
+            "longer": "if i == 40: pairs.append(pairs[0])",
+            "longer at last": "if i == 59: pairs.append(pairs[0])",
+            "shorter": "if i == 40: del pairs[45:]",
+            "another shape": "if i == 40: pairs[-3] = (pairs[-3][0][None], pairs[-3][1])",
+        }.items()
+    },
+    "a list of row numbers": (
+        changed(
+            PER_SAMPLE,
+            ("for i in range(len(images)):", "for i in random.sample(range(len(images)), len(images)):"),
+            (RELU, "import random\n" + RELU),
+        ),
+        2,
+    ),
+    "a list of batches": (
+        changed(LISTED, ("LIST", "[(images[k:k + 7], labels[k:k + 7]) for k in range(0, 60, 7)]"), *BY_BATCH),
+        1,
+    ),
+    "a list of batches with their classes": (
+        changed(
+            LISTED,
+            ("x, t in LIST", "x, y in [(images[k:k + 7], classes[k:k + 7]) for k in range(0, 60, 7)]"),
+            (RELU, "classes = np.argmax(labels, axis=1)\n" + RELU),
+            ("        layer_1 = relu", "        t = np.eye(4)[y]\n        layer_1 = relu"),
+            ("np.argmax(t))", "y)"),
+            *BY_BATCH[:2],
+            ("int(np.argmax(layer_2) == y)", "int(np.sum(np.argmax(layer_2, axis=1) == y))"),
+        ),
+        1,
+    ),
+    "a list of batches, and one of their classes": (
+        changed(
+            LISTED,
+            ("x, t in LIST", "x, y in zip(np.array_split(images, 10), np.array_split(classes, 10))"),
+            (RELU, "classes = np.argmax(labels, axis=1)\n" + RELU),
+            ("        layer_1 = relu", "        t = np.eye(4)[y]\n        layer_1 = relu"),
+            *BY_BATCH,
+        ),
+        1,
+    ),
+    "a list of batches, and one of their labels": (
+        changed(
+            LISTED,
+            ("LIST", "zip([images[k:k + 7] for k in range(0, 60, 7)], [labels[k:k + 7] for k in range(0, 60, 7)])"),
+            *BY_BATCH,
+        ),
+        1,
+    ),
+    "a list of lists of samples": (
+        changed(
+            LISTED,
+            ("x, t in LIST:\n", "batch in [pairs[k:k + 7] for k in range(0, 60, 7)]:\n"),
+            (
+                "        layer_1 = relu(",
+                "      g1, g2 = np.zeros(weights_0_1.shape), np.zeros(weights_1_2.shape)\n"
+                "      for x, t in batch:\n        layer_1 = relu(",
+            ),
+            ("weights_1_2 -= alpha *", "g2 +="),
+            ("weights_0_1 -= alpha *", "g1 = g1 +"),
+            ("        #\n", "      weights_0_1 -= alpha * g1\n      weights_1_2 -= alpha * g2\n"),
+        ),
+        1,
+    ),
     "some iterations as written: with a loop in them": (
         changed(
             PER_SAMPLE,
@@ -583,6 +712,12 @@ def test_styles_that_are_replaced(style):
     replaced, records = run_both(program)
     assert len(replaced) == loops, [(r.loop.line, r.refusal, r.refusal_line) for r in records if r.refusal]
     assert all(r.verified == 2 for r in replaced)
+
+
+def test_iterations_between_those_that_run_as_written_are_replaced():
+    """Of 3 times 60, three print in each pass, one is the last, and two were verified."""
+    (record,), _ = run_both(STYLES["a list of samples, some iterations as written: a print"][0])
+    assert record.iterations == 180 - 3 * (3 + 1) - 2
 
 
 NEAR_MISSES = {
@@ -682,6 +817,22 @@ NEAR_MISSES = {
     "labels one to the left": (
         changed(PER_SAMPLE, ("layer_2 - labels[i:i+1]\n", "layer_2 - labels[59-i:60-i]\n")),
         None,
+    ),
+    "a list of batches of different sizes": (
+        changed(
+            LISTED,
+            ("LIST", "[(images[a:b], labels[a:b]) for a, b in zip([0, 5, 10, 15, 25, 40], [5, 10, 15, 25, 40, 60])]"),
+            *BY_BATCH,
+        ),
+        "not alike",
+    ),
+    "a list of samples that are changed": (
+        changed(LISTED, ("LIST", "pairs"), ("#", "x *= 0.9")),
+        "a view of another array",
+    ),
+    "a list of samples in the memory of weights": (
+        changed(LISTED, ("LIST", "[(x, t) for x, t in zip(weights_0_1.T, labels)]")),
+        "shares its memory",
     ),
     "every second sample": (changed(PER_SAMPLE, ("range(len(images))", "range(0, len(images), 2)")), "do not follow"),
     "weights used for something else": (
@@ -823,8 +974,8 @@ NEAR_MISSES = {
         "not the gradient",
     ),
     "float32": (
-        changed(PER_SAMPLE, ("alpha,", "weights_0_1 = None\nimages = images.astype(np.float32)\nalpha,")),
-        None,
+        changed(PER_SAMPLE, (RELU, "weights_1_2 = weights_1_2.astype(np.float32)\n" + RELU)),
+        "float32",
     ),
     "weights that share their memory": (
         changed(

@@ -8,7 +8,7 @@ cannot be told apart afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -103,6 +103,14 @@ class Algebra:
         for term, c in self.terms(y).items():
             terms[term] = terms.get(term, 0.0) + sign * c
         return self._sum(terms, broadcast(x.shape, y.shape))
+
+    def total(self, nodes: Sequence[Node]) -> Node:
+        """Return the sum of nodes of one shape, at least one."""
+        terms: dict[Node, float] = {}
+        for node in nodes:
+            for term, c in self.terms(node).items():
+                terms[term] = terms.get(term, 0.0) + c
+        return self._sum(terms, nodes[0].shape)
 
     def times(self, factor: float, x: Node) -> Node:
         """Return a number times x."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Loops this short are not worth a look, and after so many refusals in a row no other is expected.
 _SHORTEST = 6
-_GIVE_UP = 3
+_GIVE_UP, _GIVE_UP_SHORT = 3, 100
 # Seconds of verification after which no further iteration is begun.
 _SLOW = 0.2
 # Iterations that are run both ways before a loop is replaced: they give the time per iteration, too.
@@ -45,6 +45,7 @@ class Record:
     refusal_line: int = 0
     refused_entries: int = 0
     in_a_row: int = 0
+    too_short: int = 0
 
     def note_iteration(self, seconds: float) -> None:
         """Take what an iteration took as written. The least counts: the first ones start threads and fill caches."""
@@ -61,7 +62,8 @@ class _Run:
     """One pass through a loop.
 
     `spans` are what kernels can do. `done` iterations are; those from `verified_from` on are to be compared. `handed`
-    items are iterated over as written; `is_left` is False once the program has asked for more of them than there are.
+    items are iterated over as written, the last ones where `is_last`; `is_left` is False once the program has asked for
+    more of them than there are.
     """
 
     record: Record
@@ -72,6 +74,7 @@ class _Run:
     verified_from: int | None = None
     handed: Iterable[Any] = ()
     is_left: bool = False
+    is_last: bool = False
     is_replaced: bool = False
     values: dict[str, Any] = field(default_factory=dict)
 
@@ -83,13 +86,16 @@ class _Run:
     def hand_out(self, until: int) -> None:
         """Let the iterations before `until` run as written."""
         self.is_left = self.done < until
-        self.handed = self._timed(until) if self.is_left else ()
+        self.is_last = until == len(self.items)
+        # A list may have grown, or have shrunk.
+        count = None if self.is_last else until - self.done
+        self.handed = self._timed(count) if self.is_left else ()
 
-    def _timed(self, until: int) -> Iterator[Any]:
+    def _timed(self, count: int | None) -> Iterator[Any]:
         # A loop around others is not what it was as written where those are replaced.
         compared = self.verified_from is not None
         began = now = time.perf_counter()
-        for item in islice(self.items, until - self.done):
+        for item in islice(self.items, count):
             self.done += 1
             yield item
             started, now = now, time.perf_counter()
@@ -159,8 +165,8 @@ class Hooks:
         return run.handed
 
     def _begin(self, record: Record, items: Any, frame: FrameType) -> _Run | None:
-        too_short = type(items) is range and len(items) < _SHORTEST
-        if too_short or record.in_a_row >= _GIVE_UP or "numpy" not in sys.modules:
+        too_short = type(items) in (range, list, tuple) and len(items) < _SHORTEST
+        if too_short or record.too_short >= _GIVE_UP_SHORT or record.in_a_row >= _GIVE_UP or "numpy" not in sys.modules:
             return None
         try:
             return self._prepare(record, items, frame)
@@ -177,7 +183,7 @@ class Hooks:
         run = self._runs.get((number, id(frame)))
         if run is None:
             return False
-        if run.is_left or run.done == len(run.items):
+        if run.is_left or run.is_last:
             del self._runs[number, id(frame)]
             return False
         run.values.clear()
@@ -204,6 +210,7 @@ class Hooks:
             record.difference = run.replacement.verify(scope, first, run.done)
             record.verified = run.done - first
         elif run.done:
+            run.items.look_again()
             run.replacement = self._replacement(record, scope, run.items)
             run.spans = run.replacement.spans(len(run.items), _SHORTEST - 1)
         replacement, (begin, end) = run.replacement, run.span()
@@ -211,7 +218,7 @@ class Hooks:
             run.hand_out(begin)
             return
         if first is None:
-            replacement.check(scope, begin, end)
+            replacement.check(scope, run.items, begin, end)
         if first is None and not replacement.verified:
             replacement.remember(scope)
             run.verified_from = begin
@@ -261,6 +268,7 @@ class Hooks:
 
         items = Items(iterable)
         if len(items) < _SHORTEST:
+            record.too_short += 1
             return None
         replacement = self._replacement(record, _scope(frame, items), items)
         spans = replacement.spans(len(items), _SHORTEST - 1)
@@ -320,4 +328,4 @@ def _warnings_are_errors() -> bool:
 
 
 def _scope(frame: FrameType, items: Items) -> Scope:
-    return Scope(frame.f_locals, frame.f_globals, items.arrays)
+    return Scope(frame.f_locals, frame.f_globals, items.source)

@@ -1,21 +1,25 @@
-"""What a loop runs over: a range, an array, or zip and enumerate of these, looked into without being used up."""
+"""What a loop runs over: a range, an array, a list, zip or enumerate of these, looked into without being used up."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmnist.accel.listed import Column, Listed
 from fastmnist.accel.program import Refused
 from fastmnist.accel.values import Value
 
 if TYPE_CHECKING:
     from fastmnist.accel.interpret import Interpreter
 
-Part: TypeAlias = "range | NDArray[Any] | tuple[Part, ...]"
+Part: TypeAlias = "range | NDArray[Any] | Listed | tuple[Part, ...]"
+
+_ITERATORS = {*map(type, (iter(()), iter([]), iter(range(0)), iter(np.empty(0))))}
 
 
 class Items:
@@ -34,12 +38,10 @@ class Items:
 
     def __init__(self, iterable: Any) -> None:
         self._part = _part(iterable, set())
-        leaves = list(_leaves(self._part))
-        if not leaves:
+        self._leaves = list(_leaves(self._part))
+        if not self._leaves:
             raise Refused("a loop over nothing")
-        self.arrays = [leaf for leaf in leaves if isinstance(leaf, np.ndarray)]
-        self.form = _form(self._part)
-        self._n = min(map(len, leaves))
+        self._n = min(map(len, self._leaves))
         self._iterable = iterable
         self._iterator: Iterator[Any] | None = None
         self._taken = 0
@@ -56,6 +58,46 @@ class Items:
             self._taken += 1
             yield item
 
+    @property
+    def form(self) -> Any:
+        """All but the values of the arrays."""
+        return _form(self._part)
+
+    @cached_property
+    def _sources(self) -> list[NDArray[Any] | Column]:
+        found: list[NDArray[Any] | Column] = []
+        for leaf in self._leaves:
+            if isinstance(leaf, Listed):
+                found += leaf.columns
+            elif isinstance(leaf, np.ndarray):
+                found.append(leaf)
+        columns = [source for source in found if isinstance(source, Column)]
+        rows = max((column.count for column in columns), default=1)
+        for column in columns:
+            column.follow(rows)
+        return found
+
+    def source(self, number: int) -> NDArray[Any]:
+        """Return one of the arrays that the items are taken from."""
+        source = self._sources[number]
+        return source.array() if isinstance(source, Column) else source
+
+    def touches(self, array: NDArray[Any]) -> bool:
+        """Whether an array shares memory with one of a list."""
+        return any(source.touches(array) for source in self._sources if isinstance(source, Column))
+
+    def take_over(self, other: Items) -> None:
+        """Use the memory of the lists of an earlier pass, which had the same form and length."""
+        for source, before in zip(self._sources, other._sources, strict=True):
+            if isinstance(source, Column) and isinstance(before, Column):
+                source.take_over(before)
+
+    def look_again(self) -> None:
+        """Take lists as they are now."""
+        for source in self._sources:
+            if isinstance(source, Column):
+                source.forget()
+
     def skip_to(self, k: int) -> None:
         """Leave out all items before the one with number `k`."""
         if isinstance(self._iterable, range):
@@ -67,14 +109,16 @@ class Items:
 
     def value(self, at: Interpreter) -> Value:
         """Return the item of the interpreted iteration."""
-        paths = iter(range(len(self.arrays)))
+        paths = (("source", k) for k in range(len(self._sources)))
 
         def value(part: Part) -> Value:
             if isinstance(part, range):
                 return Value(part.start, affine=(part.step, part.start))
             if isinstance(part, tuple):
                 return at.pack([value(inner) for inner in part])
-            return at.subscript(at.load(("source", next(paths))), Value(0, affine=(1, 0)))
+            if isinstance(part, Listed):
+                return part.value(at, [next(paths) for _ in part.columns])
+            return at.subscript(at.load(next(paths)), Value(0, affine=(1, 0)))
 
         return value(self._part)
 
@@ -84,23 +128,25 @@ def _part(iterable: Any, seen: set[int]) -> Part:
     if kind is range or (kind is np.ndarray and iterable.ndim):
         part: Part = iterable
         return part
+    if kind in (list, tuple) and iterable:
+        return Listed(iterable)
     if kind is enumerate:
         inner, start = iterable.__reduce__()[1]
         part = _part(inner, seen)
         return range(start, start + min(map(len, _leaves(part)))), part
     if kind is zip:
         return tuple(_part(inner, seen) for inner in iterable.__reduce__()[1])
-    if kind in (type(iter(range(0))), type(iter(np.empty(0)))):
+    if kind in _ITERATORS:
         if id(iterable) in seen:
             raise Refused("an iterator that is used twice")
         seen.add(id(iterable))
-        _, (inner,), position = iterable.__reduce__()
-        if not position:
+        _, (inner,), *position = iterable.__reduce__()
+        if position == [0]:
             return _part(inner, seen)
     raise Refused(f"a loop over a {kind.__name__}")
 
 
-def _leaves(part: Part) -> Iterator[range | NDArray[Any]]:
+def _leaves(part: Part) -> Iterator[range | NDArray[Any] | Listed]:
     if isinstance(part, tuple):
         for inner in part:
             yield from _leaves(inner)
@@ -112,4 +158,6 @@ def _form(part: Part) -> Any:
     """Return all of a part but the arrays' values."""
     if isinstance(part, tuple):
         return tuple(map(_form, part))
+    if isinstance(part, Listed):
+        return part.form
     return (part.start, part.step) if isinstance(part, range) else "array"

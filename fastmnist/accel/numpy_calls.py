@@ -379,6 +379,8 @@ def _stream_draw(draw: Any) -> Call:
 
 
 def _is_whole(node: Node) -> bool:
+    if node.op in ("sum", "sum_columns"):
+        return _is_whole(node.args[0])
     return node.op in ("equal", "argmax", "items")
 
 

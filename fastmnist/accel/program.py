@@ -6,7 +6,7 @@ import ast
 import builtins
 import linecache
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 # How to get at a value from the loop: ("name", n), ("attr", path, n), ("item", path, key), ("source", k) for an array
@@ -69,8 +69,8 @@ class Refused(Exception):
 class Scope:
     """The names of the frame in which a loop runs."""
 
-    def __init__(self, names: Mapping[str, Any], module: dict[str, Any], sources: Sequence[Any] = ()) -> None:
-        self.sources = sources
+    def __init__(self, names: Mapping[str, Any], module: dict[str, Any], source: Callable[[int], Any]) -> None:
+        self.source = source
         self.names = names
         self.module = module
         self.at_top = names is module
@@ -92,7 +92,7 @@ class Scope:
         if path[0] in _DERIVED:
             return _DERIVED[path[0]](*(self.resolve(part) if isinstance(part, tuple) else part for part in path[1:]))
         if path[0] == "source":
-            return self.sources[path[1]]
+            return self.source(path[1])
         kind, owner_path, key = path
         owner = self.resolve(owner_path)
         if kind == "global":

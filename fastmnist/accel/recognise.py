@@ -45,6 +45,16 @@ class Layer:
 
 
 @dataclass
+class _Pass:
+    """A forward pass: values, the hidden layers' possible derivatives, targets, and how far outputs are from them."""
+
+    values: list[Node]
+    derivatives: list[list[Node]]
+    targets: Node
+    residual: Node | None
+
+
+@dataclass
 class Counter:
     """A number that grows by so much for each unit of error and entropy, each correct sample, and each iteration."""
 
@@ -65,7 +75,8 @@ class Plan:
     targets: Rows
     labels: Rows | None = None  # class numbers that predictions are compared with, where they are an array of their own
     counters: list[Counter] = field(default_factory=list)
-    rebound: dict[Path, Path] = field(default_factory=dict)  # a place, and the array whose updated copy it gets
+    # A place, and the array whose updated copy it gets, or arrays, for a list of such copies.
+    rebound: dict[Path, Path | list[Path]] = field(default_factory=dict)
     training: dict[str, Any] | None = None
     stream: Path | None = None
     logarithm: Logarithm | None = None  # of the probabilities, where an entropy is counted
@@ -90,7 +101,7 @@ class Plan:
         return ", ".join([f"SGD, {words}", depth, *extras])
 
 
-def collect(trace: Trace, scope: Scope) -> tuple[dict[Path, Node], dict[Path, Value], dict[Path, Path]]:
+def collect(trace: Trace, scope: Scope) -> tuple[dict[Path, Node], dict[Path, Value], dict[Path, Path | list[Path]]]:
     """Return what outlives an iteration: arrays that are updated, numbers that grow, places that get a new array."""
     recogniser = _Recogniser(trace, scope)
     recogniser.collect()
@@ -115,7 +126,7 @@ class _Recogniser:
         self.algebra: Algebra = trace.algebra
         self.finals: dict[Path, Node] = {}  # arrays that are updated: by their own path
         self.counts: dict[Path, Value] = {}
-        self.rebound: dict[Path, Path] = {}
+        self.rebound: dict[Path, Path | list[Path]] = {}
 
     def plan(self) -> Plan:
         self.collect()
@@ -145,22 +156,28 @@ class _Recogniser:
             if first is None:
                 continue
             if isinstance(first, np.ndarray):
-                old = self.trace.arrays[id(first)]
-                if old is value:
-                    continue
-                assert old.path is not None
-                if old.version or value.node is None or np.shape(value.now) != first.shape:
-                    raise Refused(f"{place[-1]!r} is replaced in a way that is not understood", self._line(place))
-                if id(value) in owners or value.base is not None or value.now.dtype != first.dtype:
-                    raise Refused(f"{place[-1]!r} is replaced by another array", self._line(place))
-                self.finals[old.path] = value.node
-                self.rebound[place] = old.path
+                if self.trace.arrays[id(first)] is not value:
+                    self.rebound[place] = self._replaced(place, first, value, owners)
+            elif type(first) is list and value.items is not None and len(value.items) == len(first):
+                pairs = zip(first, value.items, strict=True)
+                self.rebound[place] = [self._replaced(place, array, new, owners) for array, new in pairs]
             elif isinstance(first, int | float | np.integer):
                 if value.node is None:
                     raise Refused(f"{place[-1]!r} changes in a way that is not understood", self._line(place))
                 self.counts[place] = value
             else:
                 raise Refused(f"{place[-1]!r} is a {type(first).__name__} that changes in the loop", self._line(place))
+
+    def _replaced(self, place: Path, first: Any, value: Value, owners: dict[int, Value]) -> Path:
+        """Take note of an array in whose place another is put, and return where it was found."""
+        old = self.trace.arrays.get(id(first))
+        if old is None or old.path in self.finals or value.node is None or np.shape(value.now) != first.shape:
+            raise Refused(f"{place[-1]!r} is replaced in a way that is not understood", self._line(place))
+        if id(value) in owners or value.base is not None or value.now.dtype != first.dtype:
+            raise Refused(f"{place[-1]!r} is replaced by another array", self._line(place))
+        assert old.path is not None
+        self.finals[old.path] = value.node
+        return old.path
 
     def _initial(self, place: Path) -> Any:
         """Return what the iteration found at a place that it sets; None where it never looked."""
@@ -216,29 +233,47 @@ class _Recogniser:
         if _is_weights(product_.args[0]):  # samples are columns
             outputs, targets = algebra.transpose(outputs), algebra.transpose(targets)
         layers, inputs = self._decode(outputs)
-        images = _rows_of(inputs)
-        batch = images.count
-        labels = _rows_of(targets)
-        values, derivatives = self._forward(layers, inputs)
+        values, _ = self._forward(layers, inputs)
         if not close(values[-1], outputs):  # numbers move up through ReLU layers
-            ratio = self._top_factor(outputs) / self._top_factor(values[-1])
-            inputs = algebra.times(ratio, inputs)
-            values, derivatives = self._forward(layers, inputs)
-            images = _rows_of(inputs)
+            inputs = algebra.times(self._top_factor(outputs) / self._top_factor(values[-1]), inputs)
+            values, _ = self._forward(layers, inputs)
         if not close(values[-1], outputs):
             raise Refused("the forward pass is not one of a dense network")
-        plan = Plan(layers, images, labels)
-        residual = None if targets.op == "items" else algebra.add(values[-1], targets, -1.0)
+        n = self._samples_one_by_one(inputs)
+        passes = [self._pass(layers, self._next(inputs, k), self._next(targets, k)) for k in range(n)]
+        plan = Plan(layers, _rows_of(inputs, n), _rows_of(targets, n))
         self._check_data(plan)
         if self.finals:
-            if residual is None:
+            if targets.op == "items":
                 raise Refused("the weights change in a way that is not understood", self._some_line(self.finals))
-            self._train(plan, values, derivatives, residual, batch)
+            self._train(plan, passes)
             plan.rebound = self.rebound
         elif self.trace.draws:
             raise Refused("random numbers are drawn without training")
-        self._count(plan, values[-1], targets, residual)
+        self._count(plan, passes)
         return plan
+
+    def _samples_one_by_one(self, inputs: Node) -> int:
+        """Return how many samples each iteration takes apart from one another; 1 where a batch is one matrix."""
+        _, node = self.algebra.scaled(inputs)
+        path, slope, _, count = node.args
+        rows = [n.args for n in walk(self.finals.values()) if n.op == "rows"]
+        starts = {start for p, s, start, c in rows if (p, s, c) == (path, slope, count)}
+        return len(starts) if len(starts) * count == slope else 1
+
+    def _next(self, data: Node, k: int) -> Node:
+        """Return the rows that sample `k` of an iteration takes, if these are the first one's."""
+        if k == 0:
+            return data
+        factor, node = self.algebra.scaled(data)
+        path, slope, start, count = node.args
+        shifted = self.algebra.leaf(node.op, path, slope, start + k * count, count, shape=node.shape)
+        return self.algebra.times(factor, shifted)
+
+    def _pass(self, layers: list[Layer], inputs: Node, targets: Node) -> _Pass:
+        values, derivatives = self._forward(layers, inputs)
+        residual = None if targets.op == "items" else self.algebra.add(values[-1], targets, -1.0)
+        return _Pass(values, derivatives, targets, residual)
 
     def _some_line(self, paths: Iterable[Path]) -> int:
         return max((self._line(path) for path in paths), default=0)
@@ -353,7 +388,7 @@ class _Recogniser:
             if changed.intersection(origins(rows.path)):
                 raise Refused("the loop changes its own data", self._line(rows.path))
         kind = self.scope.resolve(plan.images.path).dtype
-        if kind != np.float64 and kind.kind not in "biu":
+        if kind not in (np.float64, np.float32) and kind.kind not in "biu":
             raise Refused(f"the images are {kind}, which would round differently")
         for layer in plan.layers:
             for path in (layer.weights, layer.biases):
@@ -362,32 +397,32 @@ class _Recogniser:
 
     # Training
 
-    def _train(self, plan: Plan, values: list[Node], derivatives: list[list[Node]], residual: Node, batch: int) -> None:
-        layers, algebra = plan.layers, self.algebra
+    def _train(self, plan: Plan, passes: list[_Pass]) -> None:
+        layers, algebra, batch = plan.layers, self.algebra, plan.images.count
         wanted = {path for layer in layers for path in (layer.weights, layer.biases) if path is not None}
         if unknown := set(self.finals) - wanted:
             raise Refused(f"{min(map(_name, unknown))} is updated, but is not a weight", self._some_line(unknown))
         if missing := wanted - set(self.finals):
             raise Refused(f"{min(map(_name, missing))} takes part, but is not updated")
         stream, kind, rates = self._dropout(layers)
+        if len(passes) > 1 and any(rates):
+            raise Refused("dropout of samples that a batch takes one by one")
         output = layers[-1].activation
-        z = values[-1].args[0] if output in _OUTPUTS and values[-1].args else values[-1]
+        residuals = [p.residual for p in passes if p.residual is not None]
         losses = []
         if output in ("linear", "softmax", "sigmoid"):
-            losses.append(("squared_error" if output == "linear" else "cross_entropy", residual))
+            losses.append(("squared_error" if output == "linear" else "cross_entropy", residuals))
         if output in ("sigmoid", "tanh", "relu"):
-            slope = self._slope(output, z, values[-1], False)
-            losses.append(("squared_error", algebra.multiply(residual, slope)))
+            slopes = [self._output_slope(output, p.values[-1]) for p in passes]
+            losses.append(("squared_error", list(map(algebra.multiply, residuals, slopes))))
         finals = [self._oriented(layer) for layer in layers]
         lowest = algebra.add(finals[0][0], self._array(layers[0].weights, layers[0].flipped), -1.0)
-        for (loss, delta), option, repeats in product(
-            losses, range(2 * len(_GRADIENTS)), sorted({1, len(algebra.terms(lowest))})
-        ):
-            rate = self._rate(finals[-1][0], layers[-1], values[-2], delta, repeats)
+        many = {1} if len(passes) > 1 else {1, len(algebra.terms(lowest))}
+        for (loss, deltas), option, repeats in product(losses, range(2 * len(_GRADIENTS)), sorted(many)):
+            rate = self._rate(finals[-1][0], layers[-1], passes, deltas, repeats)
             if rate is None:
                 continue
-            slopes = [options[option] for options in derivatives[:-1]]
-            if self._updates(layers, values, slopes, delta, rate, repeats, finals):
+            if self._updates(layers, passes, option, deltas, rate, repeats, finals):
                 if rate < 0:
                     raise Refused("the update climbs the error", self._some_line(self.finals))
                 plan.stream = stream
@@ -414,19 +449,27 @@ class _Recogniser:
             return weights, None
         return weights, self._biases(layer, self.finals[layer.biases])
 
-    def _rate(self, final: Node, layer: Layer, below: Node, delta: Node, repeats: int) -> float | None:
+    def _output_slope(self, output: str, values: Node) -> Node:
+        z = values.args[0] if output in _OUTPUTS and values.args else values
+        return self._slope(output, z, values, False)
+
+    def _rate(self, final: Node, layer: Layer, passes: list[_Pass], deltas: list[Node], repeats: int) -> float | None:
         """Learning rate over batch size, as the last layer's update has it."""
         change = self.algebra.add(final, self._array(layer.weights, layer.flipped), -1.0)
-        unit = self.algebra.matmul(self.algebra.transpose(below), delta)
+        unit = self._gradient([p.values[-2] for p in passes], deltas)
         (c, atom), (u, expected) = self.algebra.scaled(change), self.algebra.scaled(unit)
         return -c / u / repeats if close(atom, expected) else None
+
+    def _gradient(self, values: list[Node], deltas: list[Node]) -> Node:
+        algebra = self.algebra
+        return algebra.total([algebra.matmul(algebra.transpose(v), d) for v, d in zip(values, deltas, strict=True)])
 
     def _updates(
         self,
         layers: list[Layer],
-        values: list[Node],
-        slopes: list[Node],
-        output_delta: Node,
+        passes: list[_Pass],
+        option: int,
+        output_deltas: list[Node],
         rate: float,
         repeats: int,
         finals: list[tuple[Node, Node | None]],
@@ -436,16 +479,17 @@ class _Recogniser:
         weights = [self._array(layer.weights, layer.flipped) for layer in layers]
         biases = [None if layer.biases is None else self._biases(layer) for layer in layers]
         for _ in range(repeats):
-            delta = output_delta
+            deltas = output_deltas
             before = list(weights)
             for k in range(len(layers) - 1, -1, -1):
-                gradient = algebra.matmul(algebra.transpose(values[k]), delta)
+                gradient = self._gradient([p.values[k] for p in passes], deltas)
                 weights[k] = algebra.add(weights[k], algebra.times(rate, gradient), -1.0)
                 if (bias := biases[k]) is not None:
-                    biases[k] = algebra.add(bias, algebra.times(rate, algebra.sum_rows(delta)), -1.0)
+                    gradient = algebra.total(list(map(algebra.sum_rows, deltas)))
+                    biases[k] = algebra.add(bias, algebra.times(rate, gradient), -1.0)
                 if k:
-                    back = algebra.matmul(delta, algebra.transpose(before[k]))
-                    delta = algebra.multiply(back, slopes[k - 1])
+                    back = [algebra.matmul(delta, algebra.transpose(before[k])) for delta in deltas]
+                    deltas = list(map(algebra.multiply, back, [p.derivatives[k - 1][option] for p in passes]))
         return all(
             close(w, final) and (b is None or (final_b is not None and close(b, final_b)))
             for w, b, (final, final_b) in zip(weights, biases, finals, strict=True)
@@ -469,9 +513,11 @@ class _Recogniser:
 
     # Counters
 
-    def _count(self, plan: Plan, outputs: Node, targets: Node, residual: Node | None) -> None:
+    def _count(self, plan: Plan, passes: list[_Pass]) -> None:
         algebra = self.algebra
-        error = None if residual is None else algebra.sum(algebra.multiply(residual, residual))
+        outputs, targets = passes[0].values[-1], passes[0].targets
+        residuals = [p.residual for p in passes if p.residual is not None]
+        error = algebra.total([algebra.sum(algebra.multiply(r, r)) for r in residuals]) if residuals else None
         for place, value in self.counts.items():
             assert value.node is not None
             counter = Counter(place, type(value.now))
@@ -482,7 +528,10 @@ class _Recogniser:
             counter.each = rest.pop(algebra.one, 0.0)
             if error is not None:
                 counter.error = _take(rest, algebra.terms(error))
-            for correct, labels in self._correct(outputs, targets, list(rest)):
+            if len(passes) > 1:
+                hits = [algebra.equal(algebra.argmax(p.values[-1]), algebra.argmax(p.targets)) for p in passes]
+                counter.correct = _take(rest, algebra.terms(algebra.total(hits)))
+            for correct, labels in self._correct(outputs, targets, list(rest)) if len(passes) == 1 else ():
                 counter.correct = _take(rest, algebra.terms(correct))
                 if counter.correct and labels is not None:
                     if plan.labels not in (None, labels):
@@ -609,14 +658,14 @@ def _name(path: Path) -> str:
     return repr(path[-1])
 
 
-def _rows_of(node: Node) -> Rows:
-    """Return which rows a node of data takes, checked to be batch after batch."""
+def _rows_of(node: Node, samples: int) -> Rows:
+    """Return which rows data take, `samples` times as many as the node has, checked to be batch after batch."""
     factor = 1.0
     if node.op == "add" and len(node.args) == 1:
         ((node, factor),) = node.args
     if node.op not in ("rows", "items"):
         raise Refused("rows of the data that are not understood")
     path, slope, start, count = node.args
-    if slope != count or start < 0:
+    if slope != count * samples or start < 0:
         raise Refused("the rows of the data do not follow one another, batch by batch")
-    return Rows(path if factor == 1 else ("scaled", path, factor), start, count)
+    return Rows(path if factor == 1 else ("scaled", path, factor), start, slope)

@@ -38,7 +38,7 @@ class Repetition:
     steps: dict[Path, Node]
     counters: list[Counter]
     matches: dict[Path, tuple[Rows, Rows]] = field(default_factory=dict)
-    rebound: dict[Path, Path] = field(default_factory=dict)
+    rebound: dict[Path, Path | list[Path]] = field(default_factory=dict)
 
     def describe(self) -> str:
         """Say in words what was found."""

@@ -66,14 +66,17 @@ class Replacement:
 
     def __init__(self, loop: ast.For, scope: Scope, functions: Functions, items: Items) -> None:
         self.verified = False
-        self._form = items.form
+        self._items = items
         trace = _trace(loop, scope, functions, items)
         self.plan = _plan(trace, scope)
-        carried = {counter.path for counter in self.plan.counters}
-        self._guards = {path: _fingerprint(value, path in carried) for path, value in trace.reads.items()}
+        # Counters change; what is counted may turn a float into NumPy's.
+        self._kinds = {
+            counter.path: {type(scope.resolve(counter.path)), counter.kind} for counter in self.plan.counters
+        }
+        others = {path: value for path, value in trace.reads.items() if path not in self._kinds}
+        self._guards = {path: _fingerprint(value) for path, value in others.items()}
         self._arrays = [path for path, value in trace.reads.items() if isinstance(value, np.ndarray)]
         self._aliases = self._alias_pattern(scope)
-        self._length = len(items)
         self._own = trace.unusual
         if _is_read_later(trace, self.plan):
             self._own |= np.append(trace.unusual[1:], False)
@@ -100,11 +103,14 @@ class Replacement:
 
     def fits(self, scope: Scope, items: Items) -> bool:
         """Whether all that the recognition relied on is as it was."""
-        if self._form != items.form or len(items) > self._length:
+        if self._items.form != items.form or len(items) > len(self._items):
             return False
-        carried = {counter.path for counter in self.plan.counters}
+        if items is not self._items and len(items) == len(self._items):
+            items.take_over(self._items)
+            self._items = items
         return (
-            all(_fingerprint(scope.resolve(path), path in carried) == was for path, was in self._guards.items())
+            all(_fingerprint(scope.resolve(path)) == was for path, was in self._guards.items())
+            and all(type(scope.resolve(path)) in kinds for path, kinds in self._kinds.items())
             and self._alias_pattern(scope) == self._aliases
         )
 
@@ -112,7 +118,7 @@ class Replacement:
         ids = [id(scope.resolve(path)) for path in self._arrays]
         return [ids.index(i) for i in ids]
 
-    def check(self, scope: Scope, first: int, last: int) -> None:
+    def check(self, scope: Scope, items: Items, first: int, last: int) -> None:
         """Check what iterations `first` to `last` - 1 need, and what may differ from one pass to the next.
 
         Raises
@@ -122,11 +128,13 @@ class Replacement:
         """
         plan = self.plan
         arrays = {id(a): a for a in map(scope.resolve, self._arrays)}
+        kept = self._kept_as_they_are()
         for path in self.trained:
             array = scope.resolve(path)
             if not array.flags.writeable:
                 raise Refused(f"{path[-1]!r} is read-only")
-            if any(np.may_share_memory(array, a) for a in arrays.values() if a is not array):
+            is_shared = any(np.may_share_memory(array, a) for a in arrays.values() if a is not array)
+            if is_shared or (path not in kept and items.touches(array)):
                 raise Refused(f"{path[-1]!r} shares its memory with another array")
         for rows in self._data:
             if rows.start + rows.count * last > scope.count_rows(rows.path):
@@ -198,11 +206,18 @@ class Replacement:
         if not all(np.isfinite(array).all() for array in (*state.arrays.values(), *values.values())):
             self._set_stream(scope, state.stream)
             raise Refused("the training diverges")
-        rebound = set(self.plan.rebound.values())
+        kept = self._kept_as_they_are()
         for path, array in state.arrays.items():
-            if path not in rebound:
+            if path not in kept:
                 scope.resolve(path)[...] = array
-        return values | {place: state.arrays[path] for place, path in self.plan.rebound.items()}
+        for place, source in self.plan.rebound.items():
+            values[place] = [state.arrays[p] for p in source] if isinstance(source, list) else state.arrays[source]
+        return values
+
+    def _kept_as_they_are(self) -> set[Path]:
+        """Arrays in whose place the program puts new ones."""
+        rebound = self.plan.rebound.values()
+        return {path for paths in rebound for path in (paths if isinstance(paths, list) else [paths])}
 
     def _state(self, scope: Scope) -> _State:
         """Return copies of all that the loop changes."""
@@ -370,12 +385,12 @@ def _is_read_later(trace: Trace, plan: Plan | Repetition) -> bool:
     return any(left - before for before in trace.set_before)
 
 
-def _fingerprint(value: Any, carried: bool) -> Any:
+def _fingerprint(value: Any) -> Any:
     """Return what must stay the same for a recognition to hold."""
     if type(value) is np.ndarray:
         return (value.shape, value.dtype, value.strides)
     if isinstance(value, _PLAIN):
-        return type(value) if carried else (type(value), value)
+        return (type(value), value)
     if isinstance(value, dict):
         return (type(value), tuple(value))
     if isinstance(value, list | tuple):
