@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fastmnist.accel.algebra import Algebra, Node, is_found
-from fastmnist.accel.program import MISSING, Functions, Path, Refused, Scope
+from fastmnist.accel.program import MISSING, Functions, Path, Refused, Scope, shown
 from fastmnist.accel.rewrite import obstacle
 from fastmnist.accel.values import Trace, Value, logical
 
@@ -286,7 +286,7 @@ class Interpreter:
         """Return what is at `path` now, and remember that it was relied on."""
         value = self.scope.resolve(path)
         if value is MISSING:
-            raise Refused(f"{path[-1]!r} is not defined")
+            raise Refused(f"{shown(path)} is not defined")
         if path not in self.trace.reads:
             self.trace.reads[path] = value
         return value
@@ -297,13 +297,13 @@ class Interpreter:
         if isinstance(now, np.ndarray):
             if id(now) not in self.trace.arrays:
                 if type(now) is not np.ndarray or now.dtype.kind not in "biuf" or not now.dtype.isnative:
-                    raise Refused(f"{path[-1]!r} is an array of type {type(now).__name__}, {now.dtype}")
+                    raise Refused(f"{shown(path)} is an array of type {type(now).__name__}, {now.dtype}")
                 node = self.algebra.leaf("array", path, shape=logical(now))
                 self.trace.arrays[id(now)] = Value(now, node, path=path)
             return self.trace.arrays[id(now)]
         if path in self.carried:
             if type(now) not in (int, float, np.float64, np.int64):
-                raise Refused(f"{path[-1]!r} is a {type(now).__name__} that changes in the loop")
+                raise Refused(f"{shown(path)} is a {type(now).__name__} that changes in the loop")
             return Value(now, self.algebra.leaf("carried", path, shape=(1, 1)), path=path)
         return Value(now, path=path)
 

@@ -57,6 +57,22 @@ def origins(path: Path) -> Iterator[Path]:
                 yield from origins(part)
 
 
+def shown(path: Path) -> str:
+    """Return a place as the program writes it, in quotes."""
+
+    def written(path: Path) -> str:
+        match path:
+            case ("attr", owner, name):
+                return f"{written(owner)}.{name}"
+            case ("item", owner, key):
+                return f"{written(owner)}[{key!r}]"
+            case ("source", _):
+                return "the samples"
+        return str(path[-1])
+
+    return f"'{written(path)}'"
+
+
 class Refused(Exception):
     """The loop is not, or not certainly, one that can be replaced."""
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastmnist.accel.algebra import Algebra, Node, close, contains, walk
-from fastmnist.accel.program import Path, Refused, Scope, origins
+from fastmnist.accel.program import Path, Refused, Scope, origins, shown
 from fastmnist.accel.values import Draw, Trace, Value
 from fastmnist.spec import Logarithm
 
@@ -163,18 +163,18 @@ class _Recogniser:
                 self.rebound[place] = [self._replaced(place, array, new, owners) for array, new in pairs]
             elif isinstance(first, int | float | np.integer):
                 if value.node is None:
-                    raise Refused(f"{place[-1]!r} changes in a way that is not understood", self._line(place))
+                    raise Refused(f"{shown(place)} changes in a way that is not understood", self._line(place))
                 self.counts[place] = value
             else:
-                raise Refused(f"{place[-1]!r} is a {type(first).__name__} that changes in the loop", self._line(place))
+                raise Refused(f"{shown(place)} is a {type(first).__name__} that changes in the loop", self._line(place))
 
     def _replaced(self, place: Path, first: Any, value: Value, owners: dict[int, Value]) -> Path:
         """Take note of an array in whose place another is put, and return where it was found."""
         old = self.trace.arrays.get(id(first))
         if old is None or old.path in self.finals or value.node is None or np.shape(value.now) != first.shape:
-            raise Refused(f"{place[-1]!r} is replaced in a way that is not understood", self._line(place))
+            raise Refused(f"{shown(place)} is replaced in a way that is not understood", self._line(place))
         if id(value) in owners or value.base is not None or value.now.dtype != first.dtype:
-            raise Refused(f"{place[-1]!r} is replaced by another array", self._line(place))
+            raise Refused(f"{shown(place)} is replaced by another array", self._line(place))
         assert old.path is not None
         self.finals[old.path] = value.node
         return old.path
@@ -186,7 +186,7 @@ class _Recogniser:
             if not same and path[0] == place[0] != "name" and path[-1] == place[-1]:
                 same = self.scope.resolve(path[1]) is self.scope.resolve(place[1])
             if not same and place[0] == "name" and path[0] == "global" and path[-1] == place[-1]:
-                raise Refused(f"a function reads {place[-1]!r}, which the loop sets", self._line(place))
+                raise Refused(f"a function reads {shown(place)}, which the loop sets", self._line(place))
             if same:
                 return value
         return None
@@ -393,7 +393,7 @@ class _Recogniser:
         for layer in plan.layers:
             for path in (layer.weights, layer.biases):
                 if path is not None and self.scope.resolve(path).dtype != np.float64:
-                    raise Refused(f"{path[-1]!r} is not float64, and other types would round differently")
+                    raise Refused(f"{shown(path)} is not float64, and other types would round differently")
 
     # Training
 
@@ -401,9 +401,9 @@ class _Recogniser:
         layers, algebra, batch = plan.layers, self.algebra, plan.images.count
         wanted = {path for layer in layers for path in (layer.weights, layer.biases) if path is not None}
         if unknown := set(self.finals) - wanted:
-            raise Refused(f"{min(map(_name, unknown))} is updated, but is not a weight", self._some_line(unknown))
+            raise Refused(f"{min(map(shown, unknown))} is updated, but is not a weight", self._some_line(unknown))
         if missing := wanted - set(self.finals):
-            raise Refused(f"{min(map(_name, missing))} takes part, but is not updated")
+            raise Refused(f"{min(map(shown, missing))} takes part, but is not updated")
         stream, kind, rates = self._dropout(layers)
         if len(passes) > 1 and any(rates):
             raise Refused("dropout of samples that a batch takes one by one")
@@ -524,7 +524,7 @@ class _Recogniser:
             rest = self.algebra.terms(value.node)
             carried = [node for node in rest if node.op == "carried" and node.args[0] == place]
             if len(carried) != 1 or rest.pop(carried[0]) != 1:
-                raise Refused(f"{_name(place)} changes in a way that is not understood", self._line(place))
+                raise Refused(f"{shown(place)} changes in a way that is not understood", self._line(place))
             counter.each = rest.pop(algebra.one, 0.0)
             if error is not None:
                 counter.error = _take(rest, algebra.terms(error))
@@ -548,7 +548,7 @@ class _Recogniser:
                     plan.labels, plan.one_hot = labels or plan.labels, plan.one_hot or one_hot
                     break
             if rest:
-                raise Refused(f"{_name(place)} counts something that is not understood", self._line(place))
+                raise Refused(f"{shown(place)} counts something that is not understood", self._line(place))
             plan.counters.append(counter)
 
     def _correct(self, outputs: Node, targets: Node, terms: list[Node]) -> Iterator[tuple[Node, Rows | None]]:
@@ -652,10 +652,6 @@ def _path(node: Node) -> Path:
 def _unsliced(node: Node) -> Node:
     inner: Node = node.args[0] if node.op == "slice" else node
     return inner
-
-
-def _name(path: Path) -> str:
-    return repr(path[-1])
 
 
 def _rows_of(node: Node, samples: int) -> Rows:

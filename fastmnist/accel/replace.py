@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastmnist.accel.interpret import Interpreter
 from fastmnist.accel.iterables import Items
-from fastmnist.accel.program import MISSING, Functions, Path, Refused, Scope
+from fastmnist.accel.program import MISSING, Functions, Path, Refused, Scope, shown
 from fastmnist.accel.recognise import Counter, Plan, Rows, recognise
 from fastmnist.accel.repeat import Repetition, recognise_repetition
 from fastmnist.accel.values import Trace
@@ -132,10 +132,10 @@ class Replacement:
         for path in self.trained:
             array = scope.resolve(path)
             if not array.flags.writeable:
-                raise Refused(f"{path[-1]!r} is read-only")
+                raise Refused(f"{shown(path)} is read-only")
             is_shared = any(np.may_share_memory(array, a) for a in arrays.values() if a is not array)
             if is_shared or (path not in kept and items.touches(array)):
-                raise Refused(f"{path[-1]!r} shares its memory with another array")
+                raise Refused(f"{shown(path)} shares its memory with another array")
         for rows in self._data:
             if rows.start + rows.count * last > scope.count_rows(rows.path):
                 raise Refused("the loop goes beyond the end of the data")
@@ -183,7 +183,7 @@ class Replacement:
             scale = max(float(np.max(np.abs(theirs))), 1e-300)
             difference = float(np.max(np.abs(ours - theirs))) / scale
             if not difference <= _TOLERANCE:
-                raise Refused(f"{path[-1]!r} differs by {difference:.1e} after {last - first} iteration(s)")
+                raise Refused(f"{shown(path)} differs by {difference:.1e} after {last - first} iteration(s)")
             worst = max(worst, difference)
         return worst
 
