@@ -866,6 +866,118 @@ net.SGD(training, 3, 10, 3.0, test_data=test)
 """,
         1,
     ),
+    "parameters under keys that are built, a list of batches of columns": (
+        """\
+X = x_train.reshape(240, 36).T / 255
+Y = np.eye(10)[y_train].T
+def start(dims):
+    params = {}
+    for l in range(1, len(dims)):
+        params["W" + str(l)] = np.random.randn(dims[l], dims[l - 1]) / np.sqrt(dims[l - 1])
+        params[f"b{l}"] = np.zeros((dims[l], 1))
+    return params
+def batches(X, Y, size):
+    order = list(np.random.permutation(X.shape[1]))
+    X, Y = X[:, order], Y[:, order]
+    return [(X[:, k:k + size], Y[:, k:k + size]) for k in range(0, X.shape[1], size)]
+def forward(X, params):
+    caches, A = [], X
+    L = len(params) // 2
+    for l in range(1, L + 1):
+        Z = np.dot(params["W" + str(l)], A) + params["b" + str(l)]
+        caches.append((A, Z))
+        if l < L:
+            A = np.maximum(0, Z)
+        else:
+            e = np.exp(Z - np.max(Z, axis=0))
+            A = e / e.sum(axis=0)
+    return A, caches
+def backward(AL, Y, caches, params):
+    grads, m, L = {}, Y.shape[1], len(caches)
+    dZ = AL - Y
+    for l in reversed(range(L)):
+        A, Z = caches[l]
+        grads["dW" + str(l + 1)] = np.dot(dZ, A.T) / m
+        grads["db" + str(l + 1)] = np.sum(dZ, axis=1, keepdims=True) / m
+        if l > 0:
+            dA = np.dot(params["W" + str(l + 1)].T, dZ)
+            dZ = np.array(dA, copy=True)
+            dZ[caches[l - 1][1] <= 0] = 0
+    return grads
+np.random.seed(4)
+params = start([36, 20, 12, 10])
+for epoch in range(3):
+    cost = 0
+    for batch in batches(X, Y, 32):
+        (x, t) = batch
+        AL, caches = forward(x, params)
+        cost += -np.sum(np.multiply(np.log(AL), t))
+        grads = backward(AL, t, caches, params)
+        for l in range(3):
+            params["W" + str(l + 1)] = params["W" + str(l + 1)] - 0.3 * grads["dW" + str(l + 1)]
+            params["b" + str(l + 1)] = params["b" + str(l + 1)] - 0.3 * grads["db" + str(l + 1)]
+    print("Cost after epoch %i: %f" % (epoch, cost / 240))
+""",
+        1,
+    ),
+    "samples are columns, batches end at the last but one": (
+        """\
+X = (x_train.reshape(240, 36) / 255.).T
+Y = np.eye(10)[y_train].T
+np.random.seed(5)
+w1, b1 = np.random.randn(12, 36) / 6, np.zeros((12, 1))
+w2, b2 = np.random.randn(10, 12) / 4, np.zeros((10, 1))
+for i in range(3):
+    hits = loss = 0
+    for j in range(48):
+        begin = j * 5
+        end = min(begin + 5, X.shape[1] - 1)
+        x, t = X[:, begin:end], Y[:, begin:end]
+        m = end - begin
+        a = 1. / (1. + np.exp(-(w1 @ x + b1)))
+        z = w2 @ a + b2
+        p = np.exp(z) / np.sum(np.exp(z), axis=0)
+        loss -= np.sum(t * np.log(p)) / m
+        hits += int(np.sum(np.argmax(p, axis=0) == np.argmax(t, axis=0)))
+        d = p - t
+        g = w2.T @ d * a * (1 - a)
+        w2 -= .5 * (1. / m) * d @ a.T
+        b2 -= .5 * (1. / m) * np.sum(d, axis=1, keepdims=True)
+        w1 -= .5 * (1. / m) * g @ x.T
+        b1 -= .5 * (1. / m) * g.sum(1).reshape(-1, 1)
+    print(i, hits, loss)
+""",
+        1,
+    ),
+    "columns in an array of three dimensions, layers in lists": (
+        """\
+X = x_train.reshape(240, 36, 1) / 255.
+np.random.seed(9)
+W = [np.random.randn(14, 36) / 6, np.random.randn(10, 14) / 4]
+B = [np.zeros((14, 1)), np.zeros((10, 1))]
+sig = lambda z: 1.0 / (1.0 + np.exp(-z))
+def column(j):
+    v = np.zeros((10, 1)); v[j] = 1; return v
+def row(j):
+    v = np.zeros((1, 10)); v[0][j] = 1.0; return v
+for epoch in range(3):
+    good = 0
+    for i in range(len(X)):
+        a = [X[i]]
+        for w, b in zip(W, B):
+            a.append(sig(w @ a[-1] + b))
+        good += int(np.argmax(a[-1]) == y_train[i])
+        delta = (a[-1] - (column(y_train[i]) if epoch else row(y_train[i]).T)) * a[-1] * (1 - a[-1])
+        for l in range(len(W) - 1, -1, -1):
+            gw, gb = delta @ a[l].T, delta
+            if l > 0:
+                delta = (W[l].T @ delta) * a[l] * (1 - a[l])
+            W[l] -= 0.5 * gw
+            B[l] -= 0.5 * gb
+    print(epoch, good)
+""",
+        1,
+    ),
 }
 
 # Programs that are not replaced, and the reason.
@@ -934,7 +1046,7 @@ for i in range(30):
     if i % 10 == 0:
         print("Iteration: ", i, np.sum(np.argmax(A2, 0) == Y) / Y.size)
 """,
-        "a call of sum()",
+        "an argument that depends on the data",
     ),
     "absolute errors": (
         """\

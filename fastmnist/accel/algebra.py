@@ -151,10 +151,13 @@ class Algebra:
             elif f.op == "inverse" and inner in kept:
                 kept.remove(f)
                 kept.remove(inner)
-            elif f.op == "inverse" and inner is not None and inner.op == "sum_columns" and inner.args[0] in kept:
-                if inner.args[0].op == "exp":  # exp(z) / sum exp(z)
-                    kept.remove(f)
-                    kept[kept.index(inner.args[0])] = self._softmax(inner.args[0].args[0])
+            elif f.op == "inverse":
+                for flip in (lambda x: x, self.transpose):  # samples as rows, or as columns
+                    total = flip(inner)
+                    if total.op == "sum_columns" and total.args[0].op == "exp" and flip(total.args[0]) in kept:
+                        kept.remove(f)  # exp(z) / sum exp(z)
+                        kept[kept.index(flip(total.args[0]))] = flip(self._softmax(total.args[0].args[0]))
+                        break
         return kept
 
     def _softmax(self, z: Node) -> Node:

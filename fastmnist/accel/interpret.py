@@ -208,7 +208,7 @@ class Interpreter:
                 self.bind(("attr", owner.path, name), value)
                 self.heap[id(owner.now), name] = value
             case ast.Subscript(value=base, slice=index):
-                owner, key = self.eval(base), self.eval(index)
+                owner, key = self.place_in(base, index)
                 if owner.items is not None and key.fixed and type(key.now) is int:
                     owner.items[key.now] = value
                     return
@@ -228,6 +228,14 @@ class Interpreter:
                 self.heap[id(owner.now), place[2]] = value
             case _:
                 raise Refused(f"an assignment to {ast.unparse(target)}")
+
+    def place_in(self, base: ast.expr, index: ast.expr) -> tuple[Value, Value]:
+        """Return what is assigned to and where in it; ``t[0][k]`` is ``t[0, k]``."""
+        if isinstance(base, ast.Subscript):
+            outer, row = self.eval(base.value), self.eval(base.slice)
+            if isinstance(outer.now, np.ndarray) and not outer.fixed and row.fixed and isinstance(row.now, int):
+                return outer, self.pack([row, self.eval(index)])
+        return self.eval(base), self.eval(index)
 
     def bind(self, place: Path, value: Value) -> None:
         """Note that a place outlives the iteration with this value."""
@@ -382,6 +390,14 @@ class Interpreter:
                 return Value({key: value.now for key, value in entries.items()}, entries=entries)
             case ast.ListComp(elt=element, generators=[ast.comprehension(target=target, iter=source, ifs=[])]):
                 return self.comprehension(element, target, source)
+            case ast.JoinedStr(values=parts):
+                texts = [self.eval(part) for part in parts]
+                if all(text.fixed for text in texts):
+                    return Value("".join(text.now for text in texts))
+            case ast.FormattedValue(value=inner, conversion=-1, format_spec=None):
+                value = self.eval(inner)
+                if value.fixed and isinstance(value.now, int | str):
+                    return Value(str(value.now))
             case ast.Slice(lower=lower, upper=upper, step=None):
                 bounds = [Value(None) if part is None else self.eval(part) for part in (lower, upper)]
                 return Value(slice(*(b.now for b in bounds)), items=bounds)
@@ -532,7 +548,8 @@ class Interpreter:
                 slope, start = a * d + b * c, c * d
             case _:
                 return self.scheduled(operation, x, y)
-        return Value(operation(x.now, y.now), affine=(slope, start))
+        now = operation(x.now, y.now)
+        return Value(now, affine=(slope, start)) if slope else Value(now)
 
     def schedule(self, value: Value) -> list[Any] | None:
         """Return what a number is in each iteration; None where it depends on more than the iteration's number."""

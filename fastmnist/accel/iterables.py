@@ -72,9 +72,9 @@ class Items:
             elif isinstance(leaf, np.ndarray):
                 found.append(leaf)
         columns = [source for source in found if isinstance(source, Column)]
-        rows = max((column.count for column in columns), default=1)
+        batches = [column for column in columns if column.is_batch]
         for column in columns:
-            column.follow(rows)
+            column.follow(batches)
         return found
 
     def source(self, number: int) -> NDArray[Any]:

@@ -41,7 +41,8 @@ class Column:
         self._array: NDArray[Any] | None = None
         self._spare: NDArray[Any] | None = None
         self._are_classes = False
-        self.form = self._kind, self._shape, self._dtype = _form(self._member(listed.example))
+        self._samples_axis = 0
+        self.form = self._kind, self.shape, self._dtype = _form(self._member(listed.example))
 
     def _member(self, sample: Any) -> Any:
         return sample if self._position is None else sample[self._position]
@@ -67,16 +68,19 @@ class Column:
                 self._array = np.concatenate(members)
             else:
                 n = self.count
-                shape = (len(members) * n, math.prod(self._shape) // n)
+                shape = (len(members) * n, math.prod(self.shape) // n)
                 if self._spare is None or self._spare.shape != shape:
                     self._spare = np.empty(shape, self._dtype)
                 # Another object each time: what is packed is known by the array it was made of.
                 self._array = self._spare.view()
-                np.concatenate(members, out=self._array.reshape(-1, *self._shape[1:]))
+                if self._samples_axis == 1:
+                    np.concatenate(members, axis=1, out=self._array.T)
+                else:
+                    np.concatenate(members, out=self._array.reshape(-1, *self.shape[1:]))
         return self._array
 
     def _are_alike(self, members: list[Any]) -> bool:
-        kind, shape, dtype = self._kind, self._shape, self._dtype
+        kind, shape, dtype = self._kind, self.shape, self._dtype
         if kind is np.ndarray:
             return all(type(m) is kind and m.shape == shape and m.dtype == dtype for m in members)
         return all(type(m) is kind for m in members)
@@ -95,15 +99,25 @@ class Column:
         return any(np.may_share_memory(array, self._member(sample)) for sample in members)
 
     @property
-    def count(self) -> int:
-        """Rows in each sample: more than one where each is a batch."""
-        is_batch = len(self._shape) == 2 and self._shape[1] > 1
-        return self._shape[0] if is_batch or self._are_classes else 1
+    def is_batch(self) -> bool:
+        """Whether each is a matrix, neither row nor column."""
+        return len(self.shape) == 2 and min(self.shape) > 1
 
-    def follow(self, rows: int) -> None:
-        """Take integers as one class for each row, if there are as many as a batch has rows."""
+    @property
+    def count(self) -> int:
+        """Samples in each: more than one where each is a batch."""
+        return self.shape[self._samples_axis] if self.is_batch or self._are_classes else 1
+
+    def follow(self, batches: list[Column]) -> None:
+        """Take matrices as batches of rows or of columns, and integers as their classes, as all shapes together say."""
+        heights, widths = {column.shape[0] for column in batches}, {column.shape[1] for column in batches}
+        n = None
+        if len(batches) > 1 and len(heights) > len(widths) == 1:
+            (n,), self._samples_axis = widths, 1 if self.is_batch else 0
+        elif len(heights) == 1:
+            (n,) = heights
         is_whole = self._dtype is not None and self._dtype.kind in "iu"
-        self._are_classes = rows > 1 and self._shape == (rows,) and is_whole
+        self._are_classes = self.shape == (n,) and is_whole
 
     def value(self, at: Interpreter, path: Path, number: int) -> Value:
         """Return sample `number` of an item as the interpreter has it; `path` is where it finds the array."""
@@ -115,7 +129,7 @@ class Column:
         if self._are_classes:
             return at.result(now, algebra.leaf("items", path, slope, number * n, n, shape=(1, n)), base=root)
         node = algebra.leaf("rows", path, slope, number * n, n, shape=(n, root.now.shape[1]))
-        if now.ndim == 2 and now.shape[1] == 1:
+        if now.ndim == 2 and (now.shape[1] == 1 or self._samples_axis == 1):
             node = algebra.transpose(node)
         return Value(now, node, base=root, seen=root.version)
 

@@ -114,6 +114,18 @@ def _sum(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
     return at.result(np.sum(x.now, axis=axis, keepdims=bool(keepdims)), _reduced(at, x, node, axis, keepdims, "sum"))
 
 
+def _added(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
+    """Python's ``sum(x)``, of the rows of an array or of the items of a list."""
+    _only(arguments, keywords, 1)
+    (x,) = arguments
+    if x.items is None:
+        return _sum(at, [x, Value(0)], {})
+    total = Value(0)
+    for item in x.items:
+        total = at.binary(ast.Add(), total, item)
+    return total
+
+
 def _mean(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
     axis, keepdims = _axis(arguments, keywords, "keepdims")
     x = arguments[0]
@@ -245,8 +257,10 @@ def _at_least_2d(at: Interpreter, arguments: Arguments, keywords: Keywords) -> V
 
 def _array(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
     """``np.array([x])`` and ``np.array(x)``, a copy."""
-    _only(arguments, keywords, 1)
+    (copy,) = _only(arguments, keywords, 1, "copy")
     (x,) = arguments
+    if copy not in (True, None):
+        raise Refused("np.array() that does not copy")
     if x.items is not None:
         if len(x.items) != 1:
             raise Refused("np.array() of several values")
@@ -553,6 +567,8 @@ CALLS: dict[Any, Call] = {
     bool: _fixed(bool),
     range: _fixed(range),
     abs: _fixed(abs),
+    str: _fixed(str),
+    sum: _added,
     max: _fixed(max),
     round: _fixed(round),
     math.sqrt: _fixed(math.sqrt),
@@ -612,7 +628,7 @@ def index(at: Interpreter, owner: Value, key: Value) -> Value:
             now = owner.now[span[2] : span[3]]
             now = now if isinstance(parts[0].now, slice) else now[0]
             if np.ndim(owner.now) > 2 and np.ndim(now) > 1:
-                return _view(now, _rows(at, node, span, owner), owner)
+                return _view(at, now, _rows(at, node, span, owner), owner)
             if np.ndim(owner.now) == 2:
                 return at.result(now, _rows(at, node, span, owner), base=owner)
             if np.ndim(owner.now) == 1 and node.op == "array" and span[0]:
@@ -645,8 +661,10 @@ def _picked(at: Interpreter, owner: Value, node: Node, parts: list[Value]) -> No
     return at.algebra.pick(node, columns.node)
 
 
-def _view(now: Any, node: Node, owner: Value) -> Value:
-    """Return an image, whose pixels are one row of `node` until it is reshaped."""
+def _view(at: Interpreter, now: Any, node: Node, owner: Value) -> Value:
+    """Return an image, whose pixels are one row of `node` until it is reshaped, unless they are a column already."""
+    if np.ndim(now) == 2 and now.shape[1] == 1:
+        node = at.algebra.transpose(node)
     root = owner.base or owner
     return Value(now, node, base=root, seen=root.version)
 
@@ -670,7 +688,7 @@ def _taken(at: Interpreter, owner: Value, key: Value, now: Any, how: str) -> Val
     if np.ndim(owner.now) == 1:
         return at.result(now, at.algebra.leaf("items", source, slope, start, n, shape=(1, n)), base=owner)
     taken = at.algebra.leaf("rows", source, slope, start, n, shape=(n, node.shape[1]))
-    return _view(now, taken, owner) if np.ndim(owner.now) > 2 else at.result(now, taken, base=owner)
+    return _view(at, now, taken, owner) if np.ndim(owner.now) > 2 else at.result(now, taken, base=owner)
 
 
 def set_item(at: Interpreter, owner: Value, key: Value, value: Value) -> Value:
@@ -702,6 +720,11 @@ def add_to_item(at: Interpreter, owner: Value, key: Value, value: Value, sign: f
 def _one_hot(at: Interpreter, owner: Value, node: Node, key: Value) -> Node | None:
     """Return 1 at one entry of each row, in the columns of the classes, if ``owner[key]`` is that; see `_picked`."""
     *rows, column = key.items if isinstance(key.now, tuple) and key.items is not None else [key]
+    if np.shape(owner.now)[1:] == (1,):  # a column
+        flipped = Value(owner.now[:, 0], at.algebra.transpose(node))
+        hot = _one_hot(at, flipped, at.algebra.transpose(node), rows[0] if rows else column)
+        is_first = not rows or (column.fixed and column.now == 0)
+        return at.algebra.transpose(hot) if hot is not None and is_first else None
     if column.node is None or column.node.op != "items":
         return None
     expected = [] if np.ndim(owner.now) == 1 else [np.arange(len(owner.now))]

@@ -229,8 +229,7 @@ class _Recogniser:
 
     def _match(self, outputs: Node, targets: Node) -> Plan:
         algebra = self.algebra
-        product_ = self._product(self._peel(outputs)[1])[2]
-        if _is_weights(product_.args[0]):  # samples are columns
+        if self._has_columns(outputs):
             outputs, targets = algebra.transpose(outputs), algebra.transpose(targets)
         layers, inputs = self._decode(outputs)
         values, _ = self._forward(layers, inputs)
@@ -252,6 +251,11 @@ class _Recogniser:
             raise Refused("random numbers are drawn without training")
         self._count(plan, passes)
         return plan
+
+    def _has_columns(self, outputs: Node) -> bool:
+        """Whether samples are columns."""
+        _, atom = self.algebra.scaled(outputs)
+        return atom.op == "transpose" or _is_weights(self._product(self._peel(outputs)[1])[2].args[0])
 
     def _samples_one_by_one(self, inputs: Node) -> int:
         """Return how many samples each iteration takes apart from one another; 1 where a batch is one matrix."""
