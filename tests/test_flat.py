@@ -17,10 +17,10 @@ PENALTIES = {"l1": 0.02, "l2": 0.03, "bias_l1": 0.01, "bias_l2": 0.04}
 LAYERS = (spec.Layer(19, "tanh", dropout=0.4), spec.Layer(9, "relu", biases=False), spec.Layer(5, "softmax"))
 
 
-def make_data(dtype):
+def make_data(dtype, n=N):
     random = np.random.default_rng(3)
-    images = (random.random((N, INPUTS)) * (random.random((N, INPUTS)) < 0.3)).astype(dtype)
-    return images, random.integers(5, size=N)
+    images = (random.random((n, INPUTS)) * (random.random((n, INPUTS)) < 0.3)).astype(dtype)
+    return images, random.integers(5, size=n)
 
 
 def make_parameters(layers, dtype):
@@ -199,6 +199,31 @@ def test_the_bits_depend_neither_on_threads_nor_on_calls(monkeypatch, rule):
             )  # fmt: skip
         results.append((network.params.tobytes(), totals.round(9).tolist()))
     assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("batch_size", [1, BATCH])
+@pytest.mark.parametrize(("threads", "seconds"), [(1, 1.0), (2, 1.0), (1, 0.0)])
+def test_each_step_has_its_totals(monkeypatch, batch_size, threads, seconds):
+    monkeypatch.setattr(flat, "_PARALLEL_FROM", 0)
+    monkeypatch.setattr(flat, "_SLICE", seconds)  # of one call of the kernel
+    images, labels = make_data(np.float64, n=200)
+    packed, truth = fm.pack(images), truth_of(labels, 200, 5, np.dtype(np.float64))
+    settings = {"batch_size": batch_size, "optimizer": spec.Optimizer(), "loss": "cross_entropy", "threads": threads}
+    networks = [FlatNetwork(INPUTS, LAYERS, np.dtype(np.float64)) for _ in range(2)]
+    for network in networks:
+        network.set(*make_parameters(LAYERS, np.float64))
+    steps = -(-200 // batch_size)
+    each = np.full((steps, 5), np.nan)
+    totals = networks[0].train(packed, truth, rates=np.full(steps, 0.05), draws=Draws(3), each=each, **settings)
+    for step, first in enumerate(range(0, 200, batch_size)):
+        rows = np.arange(first, min(first + batch_size, 200))
+        alone = networks[1].train(
+            packed, truth, order=rows, rates=np.full(1, 0.05), draws=Draws(3), first_row=first, **settings
+        )
+        np.testing.assert_allclose(each[step], alone, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(each.sum(axis=0), totals, rtol=1e-12)
+    assert totals.entropy > 0
+    assert 0 < totals.correct < 200
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -201,6 +201,7 @@ class FlatNetwork:
         draws: Draws | None = None,
         dropout_gradient: str = "scaled",
         first_row: int = 0,
+        each: Floats | None = None,
         threads: int | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Totals:
@@ -234,6 +235,8 @@ class FlatNetwork:
             See `scripts.sgd_epoch`.
         first_row : int, default 0
             Number of the first sample within the epoch, for counter-based draws.
+        each : ndarray, shape (steps, 5), float64, optional
+            Gets each step's share of what is returned.
         threads : int, optional
             Threads to use; the result does not depend on it.
         progress : callable, optional
@@ -254,7 +257,8 @@ class FlatNetwork:
         else:
             values, deltas = scratch(n_values, self.dtype), scratch(n_values, self.dtype)
         scores = np.empty((capacity, 4))
-        totals = np.zeros(5)
+        totals = np.zeros((1, 5)) if each is None else each
+        totals[:] = 0
         for_one = self._multiply_adds(packed)
         work = for_one * capacity
         threads = count_threads(threads)
@@ -284,12 +288,13 @@ class FlatNetwork:
                 draws, dropout_gradient, first_row + row_0, row_1 - row_0, capacity, per_sample, threads
             )
             some = _some_rows(truth, rows)
+            some_totals = totals if each is None else totals[row_0:row_1] if per_sample else totals[first:last]
             if per_sample:
                 products = gram[first:last] if gram is not None else packed.gram(self.dtype, blocks, threads, False)
                 run_with_helpers(
                     sgd.train_per_sample, workers, schedule(), run, int(split), blocks, products.reshape(-1),
                     self.table, self.params, dropout, some, updates.loss, -float(rates[0]) * loss_scale,
-                    values, deltas, totals,
+                    values, deltas, some_totals,
                 )  # fmt: skip
             else:
                 factors = np.ones((len(self.layers), 2))
@@ -297,11 +302,11 @@ class FlatNetwork:
                 some_updates = updates._replace(rates=rates[first:last], steps_before=steps_before + first)
                 run_workers(
                     sgd.train_batches, workers, counter(), paces_for(workers), blocks, self.table, weights, dropout,
-                    some, some_updates, values, deltas, scores, totals,
+                    some, some_updates, values, deltas, scores, some_totals,
                 )  # fmt: skip
             if progress is not None:
                 progress(row_1)
-        squared, entropy, correct, right_side, penalty = totals.tolist()
+        squared, entropy, correct, right_side, penalty = totals.sum(axis=0).tolist()
         return Totals(squared, entropy, int(correct), int(right_side), penalty)
 
     @staticmethod

@@ -281,7 +281,9 @@ def _train_row(b, r, blocks, gram, layers, params, dropout, truth, loss, scale, 
 def train_per_sample(
     w, n_workers, counts, run, split, blocks, gram, layers, params, dropout, truth, loss, scale, values, deltas, totals
 ):
-    """Per-sample SGD, exactly, over blocks whose Gram products are known; adds `score_row` of each row to totals.
+    """Per-sample SGD, exactly, over blocks whose Gram products are known; adds `score_row` of each row to its totals.
+
+    totals (1, 5) for all rows, or (rows, 5) for each; the fifth number stays as it is.
 
     A block goes through three steps. In the first, the first layer's products run for all its rows, in the second the
     recurrence and the layers above go row by row, and in the third the first layer is updated. In each step worker 0
@@ -316,10 +318,11 @@ def train_per_sample(
                     b, r, blocks, gram, layers, params, dropout, truth, loss, scale,
                     values[(k + 1) % 2], deltas[(k + 1) % 2],
                 )  # fmt: skip
-                totals[0] += squared
-                totals[1] += entropy
-                totals[2] += correct
-                totals[3] += sides
+                at = b * blocks.capacity + r if totals.shape[0] > 1 else ZERO
+                totals[at, 0] += squared
+                totals[at, 1] += entropy
+                totals[at, 2] += correct
+                totals[at, 3] += sides
         job = next_job(step, n_jobs, counts)
         while job >= 0:
             t0, t1, part_0, part_1 = _job_tiles(job, split, n_tiles)
@@ -586,7 +589,8 @@ def train_batches(
 ):
     """One step per block, or `updates.repeats` from the same outputs; adds `score_row` of each row to totals.
 
-    totals (5,): those four, and each row's share of the penalties. scores (capacity, 4) float64 is scratch.
+    totals (1, 5) for all blocks, or (blocks, 5) for each: those four, and each row's share of the penalties. scores
+    (capacity, 4) float64 is scratch.
     """
     n_blocks = blocks.start.size
     meetings = ZERO
@@ -641,9 +645,10 @@ def train_batches(
                 values, deltas, scores,
             )  # fmt: skip
             if fresh and w == 0:
-                totals[4] += rows_of(b, blocks) * _penalty(layers, params, updates.penalties)
+                at = b if totals.shape[0] > 1 else ZERO
+                totals[at, 4] += rows_of(b, blocks) * _penalty(layers, params, updates.penalties)
             meetings = meet(barrier, meetings, n_workers)
             if fresh and w == 0:
                 for r in range(rows_of(b, blocks)):
                     for k in range(4):
-                        totals[k] += scores[r, k]
+                        totals[at, k] += scores[r, k]
