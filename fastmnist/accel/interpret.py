@@ -362,6 +362,13 @@ class Interpreter:
 
     def eval(self, node: ast.expr) -> Value:
         """Interpret an expression."""
+        value = self.evaluated(node)
+        if type(value.now) is list and value.path is not None:
+            self.trace.looks[id(value.now)] += 1
+        return value
+
+    def evaluated(self, node: ast.expr) -> Value:
+        """Return what an expression gives."""
         match node:
             case ast.Constant(value=constant):
                 return Value(constant)
@@ -663,6 +670,13 @@ class Interpreter:
         if isinstance(node.func, ast.Attribute):
             owner = self.eval(node.func.value)
             is_array = isinstance(owner.now, np.ndarray | np.generic) and not owner.fixed
+            if (
+                type(owner.now) is list
+                and owner.path is not None
+                and node.func.attr == "append"
+                and len(node.args) == 1
+            ):
+                return self.append(owner, self.eval(node.args[0]))
             if type(owner.now) is dict and node.func.attr in self.dictionary_methods:
                 return self.dictionary_methods[node.func.attr](self, [owner, *self.arguments(node)], {})
             if is_array or owner.items is not None:
@@ -697,6 +711,15 @@ class Interpreter:
         if isinstance(target, types.FunctionType) and function.path is not None:
             return self.inline(target, function.path, arguments, keywords)
         raise Refused(f"a call of {ast.unparse(node.func)}()")
+
+    def append(self, owner: Value, item: Value) -> Value:
+        """Interpret ``owner.append(item)`` where the list outlives the iteration."""
+        assert owner.path is not None
+        if not isinstance(item.now, int | float | np.integer | np.floating | np.bool_) or item.schedule is not None:
+            raise Refused(f"something other than a number is appended to {shown(owner.path)}")
+        self.trace.looks[id(owner.now)] -= 1
+        self.trace.appended.append((owner.path, item))
+        return Value(None)
 
     def arguments(self, node: ast.Call) -> list[Value]:
         """Interpret positional arguments."""

@@ -191,6 +191,7 @@ class Listed:
 
     def value(self, at: Interpreter, paths: Sequence[Path]) -> Value:
         """Return the first item as the interpreter has it; `paths` are where it finds the columns' arrays."""
+        at.trace.looks[id(self._items)] += 1
         samples = []
         for number in range(self.per_item):
             members = [c.value(at, path, number) for c, path in zip(self.columns, paths, strict=True)]

@@ -67,6 +67,15 @@ class Counter:
 
 
 @dataclass
+class Appended:
+    """What a list gets in each iteration: something made of its scores, or an int, slope times its number and start."""
+
+    counter: Counter | None = None
+    affine: tuple[int, int] = (0, 0)
+    plain: Any = None
+
+
+@dataclass
 class Plan:
     """What replaces the loop."""
 
@@ -77,6 +86,7 @@ class Plan:
     counters: list[Counter] = field(default_factory=list)
     # A place, and the array whose updated copy it gets, or arrays, for a list of such copies.
     rebound: dict[Path, Path | list[Path]] = field(default_factory=dict)
+    appended: list[tuple[Path, Appended]] = field(default_factory=list)  # to which list, in each iteration
     training: dict[str, Any] | None = None
     stream: Path | None = None
     logarithm: Logarithm | None = None  # of the probabilities, where an entropy is counted
@@ -250,6 +260,7 @@ class _Recogniser:
         elif self.trace.draws:
             raise Refused("random numbers are drawn without training")
         self._count(plan, passes)
+        self._append(plan, passes)
         return plan
 
     def _has_columns(self, outputs: Node) -> bool:
@@ -518,42 +529,58 @@ class _Recogniser:
     # Counters
 
     def _count(self, plan: Plan, passes: list[_Pass]) -> None:
-        algebra = self.algebra
-        outputs, targets = passes[0].values[-1], passes[0].targets
-        residuals = [p.residual for p in passes if p.residual is not None]
-        error = algebra.total([algebra.sum(algebra.multiply(r, r)) for r in residuals]) if residuals else None
         for place, value in self.counts.items():
             assert value.node is not None
-            counter = Counter(place, type(value.now))
             rest = self.algebra.terms(value.node)
             carried = [node for node in rest if node.op == "carried" and node.args[0] == place]
             if len(carried) != 1 or rest.pop(carried[0]) != 1:
                 raise Refused(f"{shown(place)} changes in a way that is not understood", self._line(place))
-            counter.each = rest.pop(algebra.one, 0.0)
-            if error is not None:
-                counter.error = _take(rest, algebra.terms(error))
-            if len(passes) > 1:
-                hits = [algebra.equal(algebra.argmax(p.values[-1]), algebra.argmax(p.targets)) for p in passes]
-                counter.correct = _take(rest, algebra.terms(algebra.total(hits)))
-            for correct, labels in self._correct(outputs, targets, list(rest)) if len(passes) == 1 else ():
-                counter.correct = _take(rest, algebra.terms(correct))
-                if counter.correct and labels is not None:
-                    if plan.labels not in (None, labels):
-                        raise Refused("predictions are compared with two arrays of labels", self._line(place))
-                    plan.labels = labels
-                if counter.correct:
-                    break
-            for entropy, labels, one_hot, logarithm in self._entropies(outputs, targets, list(rest)):
-                counter.entropy = -_take(rest, algebra.terms(entropy))
-                if counter.entropy:
-                    if plan.logarithm not in (None, logarithm) or (labels and plan.labels not in (None, labels)):
-                        raise Refused("logarithms of two kinds are counted", self._line(place))
-                    plan.logarithm = logarithm
-                    plan.labels, plan.one_hot = labels or plan.labels, plan.one_hot or one_hot
-                    break
-            if rest:
-                raise Refused(f"{shown(place)} counts something that is not understood", self._line(place))
-            plan.counters.append(counter)
+            plan.counters.append(self._counter(plan, passes, place, type(value.now), rest))
+
+    def _append(self, plan: Plan, passes: list[_Pass]) -> None:
+        for path, value in self.trace.appended:
+            if self.trace.looks[id(self.scope.resolve(path))]:
+                raise Refused(f"{shown(path)} is looked at, and appended to")
+            if not self.finals:
+                raise Refused(f"{shown(path)} is appended to without training")
+            if value.node is not None:
+                rest = self.algebra.terms(value.node)
+                appended = Appended(self._counter(plan, passes, path, type(value.now), rest))
+            else:
+                appended = Appended(None, value.affine or (0, 0), value.now)
+            plan.appended.append((path, appended))
+
+    def _counter(self, plan: Plan, passes: list[_Pass], place: Path, kind: type, rest: dict[Node, float]) -> Counter:
+        """Return how a sum of terms is made of an iteration's scores."""
+        algebra, counter = self.algebra, Counter(place, kind)
+        outputs, targets = passes[0].values[-1], passes[0].targets
+        residuals = [p.residual for p in passes if p.residual is not None]
+        counter.each = rest.pop(algebra.one, 0.0)
+        if residuals:
+            error = algebra.total([algebra.sum(algebra.multiply(r, r)) for r in residuals])
+            counter.error = _take(rest, algebra.terms(error))
+        if len(passes) > 1:
+            hits = [algebra.equal(algebra.argmax(p.values[-1]), algebra.argmax(p.targets)) for p in passes]
+            counter.correct = _take(rest, algebra.terms(algebra.total(hits)))
+        for correct, labels in self._correct(outputs, targets, list(rest)) if len(passes) == 1 else ():
+            counter.correct = _take(rest, algebra.terms(correct))
+            if counter.correct and labels is not None:
+                if plan.labels not in (None, labels):
+                    raise Refused("predictions are compared with two arrays of labels", self._line(place))
+                plan.labels = labels
+            if counter.correct:
+                break
+        for entropy, labels, one_hot, logarithm in self._entropies(outputs, targets, list(rest)):
+            counter.entropy = -_take(rest, algebra.terms(entropy))
+            if counter.entropy:
+                if plan.logarithm not in (None, logarithm) or (labels and plan.labels not in (None, labels)):
+                    raise Refused("logarithms of two kinds are counted", self._line(place))
+                plan.logarithm = logarithm
+                plan.labels, plan.one_hot = labels or plan.labels, plan.one_hot or one_hot
+                break
+        if rest:
+            raise Refused(f"{shown(place)} counts something that is not understood", self._line(place))
+        return counter
 
     def _correct(self, outputs: Node, targets: Node, terms: list[Node]) -> Iterator[tuple[Node, Rows | None]]:
         """Yield the number of correct outputs as it may be spelt, and labels of their own."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastmnist.accel.algebra import Node, contains
 from fastmnist.accel.program import Path, Refused, Scope
-from fastmnist.accel.recognise import Counter, Rows, collect
+from fastmnist.accel.recognise import Appended, Counter, Rows, collect
 from fastmnist.accel.values import Trace
 
 _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
@@ -39,6 +39,7 @@ class Repetition:
     counters: list[Counter]
     matches: dict[Path, tuple[Rows, Rows]] = field(default_factory=dict)
     rebound: dict[Path, Path | list[Path]] = field(default_factory=dict)
+    appended: list[tuple[Path, Appended]] = field(default_factory=list)
 
     def describe(self) -> str:
         """Say in words what was found."""
@@ -71,7 +72,7 @@ def recognise_repetition(trace: Trace, scope: Scope) -> Repetition:
     """
     finals, counts, rebound = collect(trace, scope)
     algebra = trace.algebra
-    if trace.draws or not finals or rebound:
+    if trace.draws or not finals or rebound or trace.appended:
         raise Refused("it is not the same update again and again")
     changed = set(finals)
     steps = {}

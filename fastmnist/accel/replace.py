@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastmnist.accel.interpret import Interpreter
 from fastmnist.accel.iterables import Items
 from fastmnist.accel.program import MISSING, Functions, Path, Refused, Scope, shown
-from fastmnist.accel.recognise import Counter, Plan, Rows, recognise
+from fastmnist.accel.recognise import Appended, Counter, Plan, Rows, recognise
 from fastmnist.accel.repeat import Repetition, recognise_repetition
 from fastmnist.accel.values import Trace
 from fastmnist.spec import Logarithm
@@ -33,7 +33,7 @@ _PLAIN = (int, float, str, bool, type(None), range, np.generic)
 
 
 class _Score(NamedTuple):
-    """What some iterations add up."""
+    """What some iterations add up; or arrays, of each one's part."""
 
     error: float = 0.0
     correct: int = 0
@@ -46,6 +46,7 @@ class _State:
 
     arrays: dict[Path, NDArray[Any]]
     counters: dict[Path, Any]
+    lengths: dict[Path, int]  # of lists that are appended to
     stream: Any
 
 
@@ -73,7 +74,8 @@ class Replacement:
         self._kinds = {
             counter.path: {type(scope.resolve(counter.path)), counter.kind} for counter in self.plan.counters
         }
-        others = {path: value for path, value in trace.reads.items() if path not in self._kinds}
+        appended = {path for path, _ in self.plan.appended}
+        others = {path: value for path, value in trace.reads.items() if path not in {*self._kinds, *appended}}
         self._guards = {path: _fingerprint(value) for path, value in others.items()}
         self._arrays = [path for path, value in trace.reads.items() if isinstance(value, np.ndarray)]
         self._aliases = self._alias_pattern(scope)
@@ -171,7 +173,7 @@ class Replacement:
         self._start = None
         try:
             self._set_stream(scope, start.stream)
-            counters = self._kernel(scope, first, last, start)
+            counters, appended = self._kernel(scope, first, last, start)
             if not _equal(self._state(scope).stream, now.stream):
                 raise Refused("the random stream ends elsewhere than the program's")
         finally:
@@ -179,6 +181,11 @@ class Replacement:
         worst = 0.0
         pairs = [(path, start.arrays[path], now.arrays[path]) for path in start.arrays]
         pairs += [(path, counters[path], now.counters[path]) for path in counters]
+        for path, values in appended.items():
+            theirs = scope.resolve(path)[start.lengths[path] :]
+            if list(map(type, values)) != list(map(type, theirs)):
+                raise Refused(f"{shown(path)} gets other values")
+            pairs.append((path, np.array(values, float), np.array(theirs, float)))
         for path, ours, theirs in pairs:
             scale = max(float(np.max(np.abs(theirs))), 1e-300)
             difference = float(np.max(np.abs(ours - theirs))) / scale
@@ -199,17 +206,20 @@ class Replacement:
         """
         state = self._state(scope)
         try:
-            values = self._kernel(scope, first, last, state, packed)
+            values, appended = self._kernel(scope, first, last, state, packed)
         except (LookupError, Refused, TypeError, ValueError) as error:
             self._set_stream(scope, state.stream)
             raise Refused(str(error)) from error
-        if not all(np.isfinite(array).all() for array in (*state.arrays.values(), *values.values())):
+        computed = (*state.arrays.values(), *values.values(), *appended.values())
+        if not all(np.isfinite(array).all() for array in computed):
             self._set_stream(scope, state.stream)
             raise Refused("the training diverges")
         kept = self._kept_as_they_are()
         for path, array in state.arrays.items():
             if path not in kept:
                 scope.resolve(path)[...] = array
+        for path, items in appended.items():
+            scope.resolve(path).extend(items)
         for place, source in self.plan.rebound.items():
             values[place] = [state.arrays[p] for p in source] if isinstance(source, list) else state.arrays[source]
         return values
@@ -230,6 +240,7 @@ class Replacement:
         return _State(
             {path: np.array(scope.resolve(place)) for place, path in where.items()},
             {counter.path: scope.resolve(counter.path) for counter in self.plan.counters},
+            {path: len(scope.resolve(path)) for path, _ in self.plan.appended},
             stream,
         )
 
@@ -252,19 +263,24 @@ class Replacement:
 
     def _kernel(
         self, scope: Scope, first: int, last: int, state: _State, packed: Packed | None = None
-    ) -> dict[Path, Any]:
-        """Train the arrays of `state`, or evaluate, and return the counters as they are afterwards."""
-        plan = self.plan
+    ) -> tuple[dict[Path, Any], dict[Path, list[Any]]]:
+        """Train the arrays of `state`, or evaluate; return the counters as they are afterwards, and what lists get."""
+        plan, each = self.plan, None
         if isinstance(plan, Repetition):
             matches = plan.advance(scope, state.arrays, first, last)
             scores = {counter.path: _Score(correct=matches.get(counter.path, 0)) for counter in plan.counters}
         else:
-            score = _train_or_evaluate(plan, scope, first, last, state.arrays, packed)
+            score, each = _train_or_evaluate(plan, scope, first, last, state.arrays, packed)
             scores = {counter.path: score for counter in plan.counters}
-        return {
+        counters = {
             counter.path: _counted(counter, state.counters[counter.path], scores[counter.path], last - first)
             for counter in plan.counters
         }
+        appended: dict[Path, list[Any]] = {}
+        for k, part in enumerate(each or (), first):
+            for path, item in plan.appended:
+                appended.setdefault(path, []).append(_appended(item, k, part))
+        return counters, appended
 
 
 def _plan(trace: Trace, scope: Scope) -> Plan | Repetition:
@@ -279,8 +295,11 @@ def _plan(trace: Trace, scope: Scope) -> Plan | Repetition:
 
 def _train_or_evaluate(
     plan: Plan, scope: Scope, first: int, last: int, trained: dict[Path, NDArray[Any]], packed: Packed | None
-) -> _Score:
-    """Call the kernels; `trained` are the arrays to train, none for an evaluation."""
+) -> tuple[_Score, list[_Score] | None]:
+    """Call the kernels; `trained` are the arrays to train, none for an evaluation.
+
+    Returns the score, and each iteration's if lists get them.
+    """
     from fastmnist import scripts
 
     held = trained or {path: scope.resolve(path) for path in plan.arrays()}
@@ -292,9 +311,9 @@ def _train_or_evaluate(
     network: dict[str, Any] = {"activation": activations[:-1], "output": activations[-1]}
     shares = activations[-1] == "softmax"
     if plan.training is None and shares:
-        return _score(scripts.predict(images, weights, biases, **network), targets, plan)
+        return _score(scripts.predict(images, weights, biases, **network), targets, plan), None
     if plan.training is None:
-        return _Score(*scripts.evaluate(images, targets, weights, biases, **network))
+        return _Score(*scripts.evaluate(images, targets, weights, biases, **network)), None
     stream = None if plan.stream is None else scope.resolve(plan.stream)
     prepared = scripts.prepare(
         images, targets + _TRACE_OF_A_TARGET if shares else targets, weights, biases, None,
@@ -303,11 +322,19 @@ def _train_or_evaluate(
     if shares:
         truth = prepared.settings["truth"]
         prepared.settings["truth"] = truth._replace(logarithm=plan.logarithm or Logarithm(), threshold=_LEAST_SHARE)
+    if plan.appended:
+        prepared.settings["each"] = np.empty((last - first, 5))
     totals = prepared.run(None)
     if shares and totals.right_side != targets.size:
         raise Refused("softmax leaves the range of its exponentials")
     _require_digits(plan, totals.entropy, len(targets))
-    return _Score(totals.squared, totals.correct, totals.entropy)
+    if not plan.appended:
+        return _Score(totals.squared, totals.correct, totals.entropy), None
+    each = [
+        _Score(squared, int(correct), entropy) for squared, entropy, correct, *_ in prepared.settings["each"].tolist()
+    ]
+    _require_digits(plan, min(score.entropy for score in each), plan.images.count)
+    return _Score(totals.squared, totals.correct, totals.entropy), each
 
 
 def _score(outputs: NDArray[Any], targets: NDArray[Any], plan: Plan) -> _Score:
@@ -345,6 +372,13 @@ def _counted(counter: Counter, value: Any, score: _Score, n: int) -> Any:
         return kind(value + round(counter.correct) * score.correct + round(counter.each) * n)
     errors = counter.error * score.error + counter.entropy * score.entropy
     return kind(value + errors + counter.correct * score.correct + counter.each * n)
+
+
+def _appended(item: Appended, k: int, score: _Score) -> Any:
+    if item.counter is not None:
+        return _counted(item.counter, 0, score, 1)
+    slope, start = item.affine
+    return slope * k + start if slope else item.plain
 
 
 def _trace(loop: ast.For, scope: Scope, functions: Functions, items: Items) -> Trace:

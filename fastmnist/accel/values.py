@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +56,8 @@ class Trace:
     """What one iteration does: reads it relies on, and everything it leaves behind.
 
     `unusual` are iterations that take another branch somewhere, such as each hundredth with its print; `set_before` is
-    what the iteration has set by then, for each of these branches.
+    what the iteration has set by then, for each of these branches. `appended` is what lists get that outlive it,
+    `looks` how often each of them is looked at otherwise, by its id.
     """
 
     algebra: Algebra
@@ -67,6 +69,8 @@ class Trace:
     draw_of: dict[Node, int] = field(default_factory=dict)
     lines: dict[Path, int] = field(default_factory=dict)
     set_before: list[set[Path]] = field(default_factory=list)
+    appended: list[tuple[Path, Value]] = field(default_factory=list)
+    looks: Counter[int] = field(default_factory=Counter)
 
 
 def logical(value: Any) -> Shape:
