@@ -194,6 +194,16 @@ STYLES = {
         ),
         2,
     ),
+    "a class that is none, beyond the loop": (
+        changed(
+            PER_SAMPLE,
+            (ERROR, ""),
+            (COUNT, ""),
+            ("layer_2_delta = layer_2 - labels[i:i+1]", "layer_2_delta = layer_2.copy(); layer_2_delta[0, y[i]] -= 1"),
+            ("alpha,", "y = np.append(np.argmax(labels, axis=1), 9)\nalpha,"),
+        ),
+        2,
+    ),
     "images of float32, with weights of float64": (
         changed(PER_SAMPLE, ("alpha,", "images = images.astype(np.float32)\nalpha,")),
         2,
@@ -534,6 +544,9 @@ STYLES = {
             "branches in branches": "if i > 8:\n            if i % 20 == 0: print(error)",
             "the last": "if i == len(images) - 1: print(error)",
             "the first two": "if i < 2: print(error)",
+            "images changed at last, in each epoch": "if i == 59: images *= 0.9",
+            "or another number": "k = i % 10 or 7\n        if k == 7: print(i)",
+            "and another number": "k = i > 5 and i % 20\n        if k == 3: print(i)",
             "random numbers": "if i % 20 == 0: print(np.random.random(3))",
         }.items()
     },
@@ -665,6 +678,23 @@ STYLES = {
             "another shape": "if i == 40: pairs[-3] = (pairs[-3][0][None], pairs[-3][1])",
         }.items()
     },
+    "an iterator from which others take": (
+        changed(
+            PER_SAMPLE,
+            ("for i in range(len(images)):", "steps = enumerate(iter(range(60)))\n    for _, i in steps:"),
+            (COUNT, COUNT + "        if _ == 30: next(steps)\n"),
+        ),
+        2,
+    ),
+    "two lists that become one": (
+        changed(
+            PER_SAMPLE,
+            (ERROR, ERROR + "        kept.append(i); also.append(-i)\n"),
+            (RELU, "kept, also = [], []\n" + RELU),
+            ("    error, correct_cnt", "    if j == 2: kept = also\n    error, correct_cnt"),
+        ),
+        2,
+    ),
     "a list of row numbers": (
         changed(
             PER_SAMPLE,
@@ -890,6 +920,23 @@ NEAR_MISSES = {
         ),
         "not alike",
     ),
+    "a list of lists that grow": (
+        changed(
+            STYLES["a list of lists of samples"][0],
+            ("      weights_0_1 -=", "      batch.append(0)\n      weights_0_1 -="),
+        ),
+        ".append()",
+    ),
+    "a list with a tuple of three": (
+        changed(
+            LISTED,
+            ("LIST", "pairs"),
+            ("    error, correct_cnt", "    pairs[30] += (0,)\n    error, correct_cnt"),
+            ("for j in", "try:\n  for j in"),
+        ).replace("\n    ", "\n      ")
+        + "except ValueError as error:\n    error, j, correct_cnt = 0.5, 0, 7\n",
+        "not alike",
+    ),
     "a list of samples that are changed": (
         changed(LISTED, ("LIST", "pairs"), ("#", "x *= 0.9")),
         "a view of another array",
@@ -958,16 +1005,6 @@ NEAR_MISSES = {
             ("layer_1 = relu(", "layer_1 = clipped("),
         ),
         "a layer is not a matrix product",
-    ),
-    "a class that is none, beyond the loop": (
-        changed(
-            PER_SAMPLE,
-            (ERROR, ""),
-            (COUNT, ""),
-            ("layer_2_delta = layer_2 - labels[i:i+1]", "layer_2_delta = layer_2.copy(); layer_2_delta[0, y[i]] -= 1"),
-            ("alpha,", "y = np.append(np.argmax(labels, axis=1), 9)\nalpha,"),
-        ),
-        "IndexError",
     ),
     "a print in each iteration": (changed(PER_SAMPLE, (COUNT, COUNT + "        print(error)\n")), "print"),
     "a print in all but a few iterations": (

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # Loops this short are not worth a look, and after so many refusals in a row no other is expected.
 _SHORTEST = 6
 _GIVE_UP, _GIVE_UP_SHORT = 3, 100
+# Spans between unusual iterations after which it is looked at whether they are worth it.
+_TRIAL = 32
 # Seconds of verification after which no further iteration is begun.
 _SLOW = 0.2
 # Iterations that are run both ways before a loop is replaced: they give the time per iteration, too.
@@ -46,6 +48,8 @@ class Record:
     refused_entries: int = 0
     in_a_row: int = 0
     too_short: int = 0
+    spans: int = 0  # between unusual iterations, and what they took in all
+    spent: float = 0.0
 
     def note_iteration(self, seconds: float) -> None:
         """Take what an iteration took as written. The least counts: the first ones start threads and fill caches."""
@@ -159,7 +163,7 @@ class Hooks:
             self._packings.forget(record.loop.outer)
             return items
         self._runs[number, id(frame)] = run
-        if run.spans != [(0, len(run.items) - 1)]:  # anything may happen in the iterations between
+        if run.replacement.has_unusual(len(run.items)):  # anything may happen in these iterations
             self._packings.forget(record.loop.outer)
         run.hand_out(run.span()[0])
         return run.handed
@@ -201,6 +205,7 @@ class Hooks:
 
     def _advance(self, run: _Run, frame: FrameType) -> None:
         """Run the kernel over the next span, unless other iterations have to run as written before."""
+        began = time.perf_counter() - _compiling()
         record, inside = run.record, {loop.number for loop in run.record.loop.inside}
         scope = _scope(frame, run.items)
         first = run.verified_from
@@ -214,6 +219,9 @@ class Hooks:
             run.replacement = self._replacement(record, scope, run.items)
             run.spans = run.replacement.spans(len(run.items), _SHORTEST - 1)
         replacement, (begin, end) = run.replacement, run.span()
+        if record.spans >= _TRIAL and record.spent > record.iterations * record.per_iteration:
+            record.in_a_row = _GIVE_UP
+            raise Refused("the kernels take longer over so few iterations at a time than the program")
         if begin > run.done:
             run.hand_out(begin)
             return
@@ -227,7 +235,7 @@ class Hooks:
             return
         started = time.perf_counter()
         packed = None
-        if len(run.spans) == 1:
+        if not replacement.has_unusual(len(run.items)):
             packed = self._packings.images(record.loop, replacement, scope, begin, end)
         values = replacement.execute(scope, begin, end, packed)
         record.seconds += time.perf_counter() - started
@@ -245,6 +253,9 @@ class Hooks:
         if not run.is_replaced:
             self.say(1 if record.entries == 1 else 2, f"{record.loop.where}: accelerated: {record.description}")
         run.is_replaced = True
+        if replacement.has_unusual(len(run.items)):
+            record.spans += 1
+            record.spent += time.perf_counter() - _compiling() - began
 
     def outer(self, number: int, items: Any) -> Any:
         """Note that a loop around others begins."""
@@ -316,6 +327,13 @@ class Hooks:
         self.say(level, f"{record.loop.where}: runs as written: {reason} (line {record.refusal_line})")
 
 
+def _compiling() -> float:
+    """Seconds that this process has spent on compiling kernels."""
+    from fastmnist import engine
+
+    return engine.compile_seconds()
+
+
 def _warnings_are_errors() -> bool:
     """Whether a `RuntimeWarning` may be raised: the first filter that fits decides."""
     for action, message, category, module, line in warnings.filters:
@@ -328,4 +346,4 @@ def _warnings_are_errors() -> bool:
 
 
 def _scope(frame: FrameType, items: Items) -> Scope:
-    return Scope(frame.f_locals, frame.f_globals, items.source)
+    return Scope(frame, items.source)

@@ -52,6 +52,7 @@ _MIRRORED: dict[type[ast.cmpop], type[ast.cmpop]] = {
 }
 _STEPS = 60_000  # statements of one iteration, unrolled, beyond which analysing it would cost too much
 _DEPTH = 20  # calls within calls
+_SCHEDULED = 1_000_000  # iterations for each of which a condition is computed: 0.2 s
 
 
 class _Return(Exception):
@@ -209,7 +210,7 @@ class Interpreter:
                 self.heap[id(owner.now), name] = value
             case ast.Subscript(value=base, slice=index):
                 owner, key = self.place_in(base, index)
-                if owner.items is not None and key.fixed and type(key.now) is int:
+                if owner.items is not None and type(owner.now) is list and key.fixed and type(key.now) is int:
                     owner.items[key.now] = value
                     return
                 if owner.entries is not None and _is_key(key):
@@ -426,18 +427,16 @@ class Interpreter:
 
     def joined(self, is_and: bool, parts: list[ast.expr]) -> Value:
         """Interpret ``a and b``, ``a or b``."""
-        value, joined = Value(is_and), None
+        both = (lambda a, b: a and b) if is_and else (lambda a, b: a or b)
+        joined = Value(is_and)
         for part in parts:
             value = self.eval(part)
-            if not value.fixed:
-                if self.schedule(value) is None:
-                    raise Refused("a condition that depends on the data")
-            if joined is not None or not value.fixed:
-                both = (lambda a, b: bool(a and b)) if is_and else (lambda a, b: bool(a or b))
-                joined = self.scheduled(both, joined or Value(is_and), value)
-            elif bool(value.now) != is_and:
+            if not value.fixed and self.schedule(value) is None:
+                raise Refused("a condition that depends on the data")
+            joined = value if joined.fixed else self.scheduled(both, joined, value)
+            if joined.fixed and bool(joined.now) != is_and:
                 break
-        return joined or value
+        return joined
 
     def comprehension(self, element: ast.expr, target: ast.expr, source: ast.expr) -> Value:
         """Interpret ``[element for target in source]``, whose variables are its own."""
@@ -569,6 +568,8 @@ class Interpreter:
 
     def scheduled(self, operation: Callable[[Any, Any], Any], x: Value, y: Value) -> Value:
         """Return what an operation gives in each iteration."""
+        if self.iterations > _SCHEDULED:
+            raise Refused("a condition on the number of the iteration, in too many iterations")
         a, b = self.schedule(x), self.schedule(y)
         if a is None or b is None:
             raise Refused("the number of the iteration enters into the computation")
@@ -704,7 +705,7 @@ class Interpreter:
             stream = self.calls.get(node.func.attr)
             if stream is not None and function.now == getattr(owner.now, node.func.attr):
                 return stream(self, [owner, *arguments], keywords)
-        if isinstance(target, types.MethodType) and owner is not None:
+        if isinstance(target, types.MethodType) and owner is not None and owner.now is target.__self__:
             method = target.__func__
             if isinstance(method, types.FunctionType):
                 return self.inline(method, ("attr", function.path, "__func__"), [owner, *arguments], keywords)

@@ -93,7 +93,15 @@ class Items:
                 source.take_over(before)
 
     def look_again(self) -> None:
-        """Take lists as they are now."""
+        """Take lists as they are now.
+
+        Raises
+        ------
+        Refused
+            If somebody else has taken items.
+        """
+        if self._iterator is self._iterable and any(at != self._taken for at in _positions(self._iterator)):
+            raise Refused("items are taken from what is looped over")
         for source in self._sources:
             if isinstance(source, Column):
                 source.forget()
@@ -144,6 +152,18 @@ def _part(iterable: Any, seen: set[int]) -> Part:
         if position == [0]:
             return _part(inner, seen)
     raise Refused(f"a loop over a {kind.__name__}")
+
+
+def _positions(iterator: Any) -> Iterator[int]:
+    """How many items have been taken from each of the iterators that an iterator draws from."""
+    made_of = iterator.__reduce__()
+    if type(iterator) is enumerate:
+        yield from _positions(made_of[1][0])
+    elif type(iterator) is zip:
+        for inner in made_of[1]:
+            yield from _positions(inner)
+    else:
+        yield made_of[2] if len(made_of) > 2 else -1
 
 
 def _leaves(part: Part) -> Iterator[range | NDArray[Any] | Listed]:

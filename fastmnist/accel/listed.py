@@ -38,6 +38,7 @@ class Column:
     def __init__(self, listed: Listed, position: int | None) -> None:
         self._listed = listed
         self._position = position
+        self._length = None if position is None else len(listed.example)
         self._array: NDArray[Any] | None = None
         self._spare: NDArray[Any] | None = None
         self._are_classes = False
@@ -56,10 +57,10 @@ class Column:
             If they are not alike.
         """
         if self._array is None:
-            try:
-                members = list(map(self._member, self._listed.samples()))
-            except (IndexError, TypeError):
-                raise Refused(_NOT_ALIKE) from None
+            samples, length = self._listed.samples(), self._length
+            if length is not None and any(type(sample) is not tuple or len(sample) != length for sample in samples):
+                raise Refused(_NOT_ALIKE)
+            members = list(map(self._member, samples))
             if not self._are_alike(members):
                 raise Refused(_NOT_ALIKE)
             if self._kind is not np.ndarray:
@@ -196,7 +197,7 @@ class Listed:
         for number in range(self.per_item):
             members = [c.value(at, path, number) for c, path in zip(self.columns, paths, strict=True)]
             samples.append(at.pack(members) if type(self.example) is tuple else members[0])
-        return at.pack(samples, list) if self._are_lists else samples[0]
+        return at.pack(samples) if self._are_lists else samples[0]  # no list, which the loop might change
 
 
 def _form(member: Any) -> tuple[type, tuple[int, ...], np.dtype[Any] | None]:

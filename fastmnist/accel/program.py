@@ -6,7 +6,7 @@ import ast
 import builtins
 import linecache
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 # How to get at a value from the loop: ("name", n), ("attr", path, n), ("item", path, key), ("source", k) for an array
@@ -85,11 +85,12 @@ class Refused(Exception):
 class Scope:
     """The names of the frame in which a loop runs."""
 
-    def __init__(self, names: Mapping[str, Any], module: dict[str, Any], source: Callable[[int], Any]) -> None:
+    def __init__(self, frame: types.FrameType, source: Callable[[int], Any]) -> None:
         self.source = source
-        self.names = names
-        self.module = module
-        self.at_top = names is module
+        self.names = frame.f_locals
+        self.module = frame.f_globals
+        self.at_top = self.names is self.module
+        self._own = () if self.at_top else frame.f_code.co_varnames + frame.f_code.co_cellvars
         self._known: dict[Path, Any] = {}
 
     def resolve(self, path: Path) -> Any:
@@ -101,7 +102,7 @@ class Scope:
     def _resolve(self, path: Path) -> Any:
         if path[0] == "name":
             name = path[1]
-            for names in (self.names, self.module, vars(builtins)):
+            for names in (self.names,) if name in self._own else (self.names, self.module, vars(builtins)):
                 if name in names:
                     return names[name]
             return MISSING
@@ -117,6 +118,15 @@ class Scope:
             return getattr(owner, key) if kind == "attr" else owner[key]
         except (AttributeError, LookupError, TypeError):
             return MISSING
+
+    def rows(self, path: Path, rows: slice) -> Any:
+        """Return some rows of data, without making the others where they are derived."""
+        match path:
+            case ("taken" | "sliced" as kind, inner, order):
+                return _DERIVED[kind](self.resolve(inner), self.rows(order, rows))
+            case ("scaled", inner, factor):
+                return _scaled(self.rows(inner, rows), factor)
+        return self.resolve(path)[rows]
 
     def count_rows(self, path: Path) -> int:
         """Return the length of data, without making them where they are derived."""

@@ -168,7 +168,7 @@ class _Recogniser:
             if isinstance(first, np.ndarray):
                 if self.trace.arrays[id(first)] is not value:
                     self.rebound[place] = self._replaced(place, first, value, owners)
-            elif type(first) is list and value.items is not None and len(value.items) == len(first):
+            elif type(first) is type(value.now) is list and value.items is not None and len(value.items) == len(first):
                 pairs = zip(first, value.items, strict=True)
                 self.rebound[place] = [self._replaced(place, array, new, owners) for array, new in pairs]
             elif isinstance(first, int | float | np.integer):
@@ -538,7 +538,9 @@ class _Recogniser:
             plan.counters.append(self._counter(plan, passes, place, type(value.now), rest))
 
     def _append(self, plan: Plan, passes: list[_Pass]) -> None:
+        paths: dict[int, Path] = {}
         for path, value in self.trace.appended:
+            path = paths.setdefault(id(self.scope.resolve(path)), path)
             if self.trace.looks[id(self.scope.resolve(path))]:
                 raise Refused(f"{shown(path)} is looked at, and appended to")
             if not self.finals:

@@ -33,7 +33,7 @@ _PLAIN = (int, float, str, bool, type(None), range, np.generic)
 
 
 class _Score(NamedTuple):
-    """What some iterations add up; or arrays, of each one's part."""
+    """What some iterations add up."""
 
     error: float = 0.0
     correct: int = 0
@@ -78,8 +78,10 @@ class Replacement:
         others = {path: value for path, value in trace.reads.items() if path not in {*self._kinds, *appended}}
         self._guards = {path: _fingerprint(value) for path, value in others.items()}
         self._arrays = [path for path, value in trace.reads.items() if isinstance(value, np.ndarray)]
+        self._lists = [path for path, value in trace.reads.items() if type(value) is list]
+        self._appended = appended
         self._aliases = self._alias_pattern(scope)
-        self._own = trace.unusual
+        self._unusual, self._own = trace.unusual, trace.unusual.copy()
         if _is_read_later(trace, self.plan):
             self._own |= np.append(trace.unusual[1:], False)
         self._start: _State | None = None
@@ -92,6 +94,10 @@ class Replacement:
             if self.plan.training is not None:
                 self.trained = self.plan.arrays()
             self._data = [r for r in (self.plan.images, self.plan.targets, self.plan.labels) if r is not None]
+
+    def has_unusual(self, n: int) -> bool:
+        """Whether there are, of `n` iterations, some that take another branch than the others."""
+        return bool(self._unusual[:n].any())
 
     def spans(self, n: int, shortest: int) -> list[tuple[int, int]]:
         """Return runs of iterations, first and last + 1, that the kernels can do if there are `n` iterations.
@@ -113,11 +119,12 @@ class Replacement:
         return (
             all(_fingerprint(scope.resolve(path)) == was for path, was in self._guards.items())
             and all(type(scope.resolve(path)) in kinds for path, kinds in self._kinds.items())
+            and all(type(scope.resolve(path)) is list for path in self._appended)
             and self._alias_pattern(scope) == self._aliases
         )
 
     def _alias_pattern(self, scope: Scope) -> list[int]:
-        ids = [id(scope.resolve(path)) for path in self._arrays]
+        ids = [id(scope.resolve(path)) for path in self._arrays + self._lists]
         return [ids.index(i) for i in ids]
 
     def check(self, scope: Scope, items: Items, first: int, last: int) -> None:
@@ -432,7 +439,7 @@ def _fingerprint(value: Any) -> Any:
     if isinstance(value, types.FunctionType):
         return (value, value.__code__, value.__defaults__)
     if isinstance(value, types.MethodType):
-        return (value.__func__, value.__func__.__code__)
+        return (value.__func__, getattr(value.__func__, "__code__", None), id(value.__self__))
     if isinstance(value, types.ModuleType | types.BuiltinFunctionType | np.ufunc | type) or value is MISSING:
         return value
     if callable(value):
@@ -446,7 +453,7 @@ def _stream(scope: Scope, path: Path | None) -> Any:
 
 def _some(scope: Scope, rows: Rows, first: int, last: int) -> NDArray[Any]:
     """Rows of the data that iterations `first` to `last` - 1 take."""
-    some: NDArray[Any] = scope.resolve(rows.path)[rows.start + first * rows.count : rows.start + last * rows.count]
+    some: NDArray[Any] = scope.rows(rows.path, slice(rows.start + first * rows.count, rows.start + last * rows.count))
     return some
 
 
