@@ -925,7 +925,7 @@ NEAR_MISSES = {
             STYLES["a list of lists of samples"][0],
             ("      weights_0_1 -=", "      batch.append(0)\n      weights_0_1 -="),
         ),
-        ".append()",
+        "append()",
     ),
     "a list with a tuple of three": (
         changed(
