@@ -66,7 +66,7 @@ class _Run:
     """One pass through a loop.
 
     `spans` are what kernels can do. `done` iterations are; those from `verified_from` on are to be compared. `handed`
-    items are iterated over as written, the last ones where `is_last`; `is_left` is False once the program has asked for
+    items are iterated over as written, the last ones where `is_last`; `is_pending` until the program has asked for
     more of them than there are.
     """
 
@@ -77,7 +77,7 @@ class _Run:
     done: int = 0
     verified_from: int | None = None
     handed: Iterable[Any] = ()
-    is_left: bool = False
+    is_pending: bool = False
     is_last: bool = False
     is_replaced: bool = False
     values: dict[str, Any] = field(default_factory=dict)
@@ -89,11 +89,11 @@ class _Run:
 
     def hand_out(self, until: int) -> None:
         """Let the iterations before `until` run as written."""
-        self.is_left = self.done < until
+        self.is_pending = self.done < until
         self.is_last = until == len(self.items)
         # A list may have grown, or have shrunk.
         count = None if self.is_last else until - self.done
-        self.handed = self._timed(count) if self.is_left else ()
+        self.handed = self._timed(count) if self.is_pending else ()
 
     def _timed(self, count: int | None) -> Iterator[Any]:
         # A loop around others is not what it was as written where those are replaced.
@@ -107,7 +107,7 @@ class _Run:
                 self.record.note_iteration(now - started)
             if compared and now - began > _SLOW:
                 break
-        self.is_left = False
+        self.is_pending = False
 
 
 class Hooks:
@@ -187,7 +187,7 @@ class Hooks:
         run = self._runs.get((number, id(frame)))
         if run is None:
             return False
-        if run.is_left or run.is_last:
+        if run.is_pending or run.is_last:
             del self._runs[number, id(frame)]
             return False
         run.values.clear()

@@ -236,6 +236,7 @@ class Interpreter:
             outer, row = self.eval(base.value), self.eval(base.slice)
             if isinstance(outer.now, np.ndarray) and not outer.fixed and row.fixed and isinstance(row.now, int):
                 return outer, self.pack([row, self.eval(index)])
+            return self.looked_at(self.subscript(outer, row)), self.eval(index)
         return self.eval(base), self.eval(index)
 
     def bind(self, place: Path, value: Value) -> None:
@@ -363,7 +364,10 @@ class Interpreter:
 
     def eval(self, node: ast.expr) -> Value:
         """Interpret an expression."""
-        value = self.evaluated(node)
+        return self.looked_at(self.evaluated(node))
+
+    def looked_at(self, value: Value) -> Value:
+        """Count how often a list that outlives the iteration is looked at."""
         if type(value.now) is list and value.path is not None:
             self.trace.looks[id(value.now)] += 1
         return value

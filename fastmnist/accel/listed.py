@@ -7,7 +7,7 @@ batch and runs as written.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,6 @@ class Column:
     def __init__(self, listed: Listed, position: int | None) -> None:
         self._listed = listed
         self._position = position
-        self._length = None if position is None else len(listed.example)
         self._array: NDArray[Any] | None = None
         self._spare: NDArray[Any] | None = None
         self._are_classes = False
@@ -57,10 +56,7 @@ class Column:
             If they are not alike.
         """
         if self._array is None:
-            samples, length = self._listed.samples(), self._length
-            if length is not None and any(type(sample) is not tuple or len(sample) != length for sample in samples):
-                raise Refused(_NOT_ALIKE)
-            members = list(map(self._member, samples))
+            members = list(map(self._member, self._listed.samples()))
             if not self._are_alike(members):
                 raise Refused(_NOT_ALIKE)
             if self._kind is not np.ndarray:
@@ -171,19 +167,29 @@ class Listed:
         return self._items[0][number] if self._are_lists else self._items[0]
 
     def samples(self) -> Sequence[Any]:
-        """Return those of all items but the last, as the list is now."""
-        items = self._items[:-1]
-        if not self._are_lists:
-            return items
-        if any(type(item) is not list or len(item) != self.per_item for item in items):
-            raise Refused(_NOT_ALIKE)
-        return list(chain.from_iterable(items))
+        """Return those of all items but the last, as the list is now.
+
+        Raises
+        ------
+        Refused
+            If batches have different lengths, or tuples have.
+        """
+        samples = self._items[:-1]
+        if self._are_lists:
+            _require_lengths(samples, list, self.per_item)
+            samples = list(chain.from_iterable(samples))
+        if self._are_tuples:
+            _require_lengths(samples, tuple, len(self.columns))
+        return samples
 
     @cached_property
     def columns(self) -> list[Column]:
         """One for each member of a sample."""
-        is_tuple = type(self.example) is tuple
-        return [Column(self, k) for k in range(len(self.example))] if is_tuple else [Column(self, None)]
+        return [Column(self, k) for k in range(len(self.example))] if self._are_tuples else [Column(self, None)]
+
+    @cached_property
+    def _are_tuples(self) -> bool:
+        return type(self.example) is tuple
 
     @property
     def form(self) -> Any:
@@ -196,8 +202,13 @@ class Listed:
         samples = []
         for number in range(self.per_item):
             members = [c.value(at, path, number) for c, path in zip(self.columns, paths, strict=True)]
-            samples.append(at.pack(members) if type(self.example) is tuple else members[0])
+            samples.append(at.pack(members) if self._are_tuples else members[0])
         return at.pack(samples) if self._are_lists else samples[0]  # no list, which the loop might change
+
+
+def _require_lengths(groups: Sequence[Any], kind: type[Sized], length: int) -> None:
+    if any(type(group) is not kind or len(group) != length for group in groups):
+        raise Refused(_NOT_ALIKE)
 
 
 def _form(member: Any) -> tuple[type, tuple[int, ...], np.dtype[Any] | None]:

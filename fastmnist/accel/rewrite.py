@@ -17,7 +17,7 @@ import copy
 from dataclasses import dataclass, field
 
 HOOKS = "__fastmnist__"
-_STATEMENTS = (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Expr, ast.If, ast.For, ast.Pass)
+_STATEMENTS = (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Expr, ast.Pass)
 _PRODUCTS = frozenset({"dot", "matmul", "outer", "argmax", "einsum"})
 
 
@@ -117,7 +117,7 @@ def obstacle(body: list[ast.stmt]) -> tuple[str, int] | None:
                 if found := obstacle(inner):
                     return found
                 expressions = [iterable]
-            case _ if not isinstance(statement, _STATEMENTS) or isinstance(statement, ast.For):
+            case _ if not isinstance(statement, _STATEMENTS):
                 return _statement(statement)
         for node in (n for part in expressions for n in ast.walk(part)):
             match node:
