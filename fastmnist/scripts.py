@@ -299,8 +299,9 @@ def prepare(
     rng: Rng,
     updates_per_batch: int,
     drop_last: bool,
+    order: NDArray[np.int64] | None = None,
 ) -> Prepared:
-    """Check the arguments of `sgd_epoch`."""
+    """Check the arguments of `sgd_epoch`; `order` lists the images to train on, if not all as they come."""
     n_hidden = len(weights) - 1
     rates = [dropout] * n_hidden if isinstance(dropout, int | float | np.number) else list(dropout)
     dropped = [_real("dropout", rate, "a share in [0, 1)", lambda v: 0 <= v < 1) for rate in rates]
@@ -315,7 +316,8 @@ def prepare(
     draws = engine.Draws(rng, _draw(dropout_draw, dropped, rng))
     packed = _packed(images, network, threads)
     batch = _whole("batch_size", batch_size, 1, len(packed))
-    steps = len(packed) // batch if drop_last else -(-len(packed) // batch)
+    n = len(packed if order is None else order)
+    steps = n // batch if drop_last else -(-n // batch)
     settings = {
         "packed": packed,
         "truth": engine.truth_of(labels, len(packed), network.layout.sizes[-1], network.dtype),
@@ -326,6 +328,7 @@ def prepare(
         "repeats": repeats,
         "draws": draws,
         "dropout_gradient": dropout_gradient,
+        "order": order,
     }
     return Prepared(network, weights, biases, settings)
 

@@ -40,7 +40,7 @@ from accel_scripts import (
 from fastmnist.accel import install
 from fastmnist.accel.hooks import Hooks
 from fastmnist.accel.rewrite import HOOKS
-from fastmnist.engine import pack
+from fastmnist.engine import pack, packing
 
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
 
@@ -212,6 +212,25 @@ STYLES = {
         changed(PER_SAMPLE, ("for i in range(len(images)):", "for i in np.random.permutation(60):")),
         2,
     ),
+    **{
+        f"rows gathered in an order: {how}": (
+            changed(
+                PER_SAMPLE,
+                ("layer_0 = images[i:i+1]", f"layer_0 = {rows}"),
+                ("(labels[i:i+1]", "(labels[order[i:i+1]]"),
+                ("- labels[i:i+1]", "- labels[order[i:i+1]]"),
+                ("    for i in range(len(images))", f"    order = {order}\n    for i in range(len(order))"),
+            ),
+            2,
+        )
+        for how, rows, order in (
+            ("drawn anew", "images[order[i:i+1]]", "np.random.permutation(60)"),
+            ("counted from the end", "images[order[i:i+1]]", "np.random.permutation(60) - 60"),
+            ("some twice", "images[order[i:i+1]]", "np.random.randint(60, size=70)"),
+            ("slices", "images[order[i]:order[i]+1]", "np.random.permutation(60)"),
+            ("scaled", "images[order[i:i+1]] * 0.5", "np.random.permutation(60)"),
+        )
+    },
     "slices with two indices": (
         changed(
             PER_SAMPLE,
@@ -1127,6 +1146,26 @@ NEAR_MISSES = {
         ),
         None,
     ),
+    "rows that come twice, with different labels": (
+        changed(
+            PER_SAMPLE,
+            ("layer_0 = images[i:i+1]", "layer_0 = images[order[i:i+1]]"),
+            ("    for i in range(len(images))", "    for i in range(60)"),
+            (
+                "alpha,",
+                "order = np.arange(60)\norder[50] = np.flatnonzero(labels.argmax(axis=1) != labels[50].argmax())[9]\nalpha,",
+            ),
+        ),
+        "comes twice",
+    ),
+    "rows that are not there": (
+        changed(
+            PER_SAMPLE,
+            ("layer_0 = images[i:i+1]", "layer_0 = images[order[i:i+1] % 60]"),
+            ("alpha,", "order = np.arange(60)\norder[50] = 60\nalpha,"),
+        ),
+        None,
+    ),
     "labels of another order": (
         changed(
             PER_SAMPLE,
@@ -1282,6 +1321,41 @@ def test_images_stay_packed_where_nothing_changes_them(monkeypatch):
     monkeypatch.setattr("fastmnist.engine.pack", lambda images: packed.append(len(images)) or pack(images))
     run_both(changed(PER_SAMPLE, ("(0.05, 3, 7)", "(0.05, 6, 7)")))
     assert packed == [59, 29]
+
+
+SHUFFLED = changed(
+    PER_SAMPLE,
+    ("layer_0 = images[i:i+1]", "layer_0 = images[order[i:i+1]]"),
+    ("(labels[i:i+1]", "(labels[order[i:i+1]]"),
+    ("- labels[i:i+1]", "- labels[order[i:i+1]]"),
+    ("    for i in range(len(images))", "    DRAW\n    for i in range(len(order))"),
+    ("(0.05, 3, 7)", "(0.05, 6, 7)"),
+    ("alpha,", "order, rng, few = np.arange(60), np.random.RandomState(1), np.arange(9)\nalpha,"),
+)
+
+
+@pytest.mark.parametrize(
+    ("draw", "times"),
+    [
+        ("order = np.random.permutation(len(images))", 1),
+        ("order = rng.permutation(60)", 1),
+        ("np.random.shuffle(order)", 1),
+        ("rng.shuffle(order)", 1),
+        ("order = np.arange(60); np.random.shuffle(order)", 1),
+        ("shuffle = np.random.shuffle; shuffle(order)", 6),
+        ("np.random.shuffle(images)", 6),
+        ("rng.shuffle(images[:, 0])", 6),
+        ("order = order[:]; np.random.shuffle(order)", 6),
+        ("np.random.shuffle(few); order = few", 0),
+    ],
+)
+def test_images_stay_packed_in_whatever_order_they_are_taken(draw, times, monkeypatch):
+    packed = []
+    original = packing._pack
+    monkeypatch.setattr(packing, "_pack", lambda x, workers: packed.append(len(x)) or original(x, workers))
+    replaced, _ = run_both(SHUFFLED.replace("DRAW", draw))
+    assert len(replaced) == 2
+    assert packed.count(60) == times
 
 
 def test_verification_catches_a_wrong_plan(monkeypatch):

@@ -22,7 +22,7 @@ class _Held:
 
     outer: int
     running: object
-    span: tuple[int, int]
+    rows: slice
     arrays: list[weakref.ref[Any]]
     packed: Packed
 
@@ -63,32 +63,33 @@ class Packings:
         self._held = {number: held for number, held in self._held.items() if not touched(held)}
 
     def images(self, loop: Loop, replacement: Replacement, scope: Scope, first: int, last: int) -> Packed | None:
-        """Return the images of iterations `first` to `last` - 1, if their packing holds or can be held."""
+        """Return the packed `inputs_of` iterations `first` to `last` - 1, if they hold or can be held."""
         from fastmnist.accel.recognise import Plan
+        from fastmnist.accel.replace import inputs_of
 
         plan = replacement.plan
         running = None if loop.outer is None else self._running.get(loop.outer)
         if loop.outer is None or running is None or not isinstance(plan, Plan):
             return None
-        arrays = [scope.resolve(path) for path in origins(plan.images.path)]
+        inputs = inputs_of(plan, scope, first, last)
+        arrays = [scope.resolve(path) for path in origins(inputs.path)]
         held = self._held.get(loop.number)
-        if held is not None and held.running is running and held.span == (first, last):
+        if held is not None and held.running is running and held.rows == inputs.rows:
             if all(ref() is array for ref, array in zip(held.arrays, arrays, strict=True)):
                 return held.packed
         self._held.pop(loop.number, None)
         # The first pass begins with iterations that are verified: it alone takes other rows.
-        if first or not self._is_quiet(loop.outer, scope):
+        if (first and inputs.order is None) or not self._is_quiet(loop.outer, scope, arrays):
             return None
-        from fastmnist.accel.replace import images_of
         from fastmnist.engine import pack
 
-        packed = pack(images_of(plan, scope, first, last))
-        self._held[loop.number] = _Held(loop.outer, running, (first, last), [weakref.ref(a) for a in arrays], packed)
+        packed = pack(inputs.images(scope))
+        self._held[loop.number] = _Held(loop.outer, running, inputs.rows, [weakref.ref(a) for a in arrays], packed)
         return packed
 
-    def _is_quiet(self, outer: int, scope: Scope) -> bool:
+    def _is_quiet(self, outer: int, scope: Scope, arrays: Sequence[Any]) -> bool:
         from fastmnist.accel.quiet import look_between
 
         if outer not in self._between:
             self._between[outer] = look_between(self._outers[outer].node, self._hooked[outer])
-        return self._between[outer].holds(scope)
+        return self._between[outer].holds(scope, arrays)

@@ -128,6 +128,18 @@ class Scope:
                 return _scaled(self.rows(inner, rows), factor)
         return self.resolve(path)[rows]
 
+    def ordered(self, path: Path, rows: slice) -> tuple[Path, Any]:
+        """Return the data that others are gathered from, and which of its rows they are; None if they are not."""
+        match path:
+            case ("taken" | "sliced" as kind, inner, order):
+                import numpy as np
+
+                return inner, _DERIVED[kind](np.arange(self.count_rows(inner)), self.rows(order, rows))
+            case ("scaled" | "flat" as kind, inner, *rest):
+                base, numbers = self.ordered(inner, rows)
+                return (kind, base, *rest), numbers
+        return path, None
+
     def count_rows(self, path: Path) -> int:
         """Return the length of data, without making them where they are derived."""
         match path:

@@ -1,7 +1,8 @@
 """Whether the statements between two passes of a loop can write to an array: then what was packed need not be compared.
 
 A loop over epochs is quiet if, but for its replaced loops, it only assigns names, compares, counts and prints, with
-functions and values that are known to do no more. By induction nothing but that happens until the loop is left.
+functions and values that are known to do no more, and draws or shuffles an order. By induction nothing but that happens
+until the loop is left.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import io
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastmnist.accel.program import MISSING, Path, Scope
 
@@ -27,9 +29,11 @@ _EXPRESSIONS = (
 _KEYWORDS = frozenset({"axis", "keepdims", "end", "sep", "flush"})
 _FUNCTIONS = {
     print, str, repr, format, len, int, float, bool, abs, round, min, max, range, time.time, time.perf_counter,
+    np.arange, np.random.permutation,
 }  # fmt: skip
 _REDUCTIONS = {np.sum, np.mean, np.max, np.min, np.argmax}  # of an array, and along an axis: no third argument, ``out``
 _METHODS = frozenset({"sum", "mean", "max", "min", "argmax"})
+_STREAMS = (np.random.RandomState, np.random.Generator)
 _NUMBERS = (int, float, str, bool, type(None), range, np.bool_, np.number)
 
 
@@ -42,16 +46,18 @@ class Between:
     read: set[str] = field(default_factory=set)
     augmented: set[str] = field(default_factory=set)
     set_anew: set[str] = field(default_factory=set)
+    shuffled: set[str] = field(default_factory=set)
 
-    def holds(self, scope: Scope) -> bool:
-        """Whether the names mean what they seem to mean."""
+    def holds(self, scope: Scope, arrays: Sequence[NDArray[Any]]) -> bool:
+        """Whether the names mean what they seem to mean, and `arrays` stay as they are."""
         calls = {node.func.id for node in self.called if isinstance(node.func, ast.Name)}
         return (
             self.quiet
-            and not self.set_anew & (self.augmented | calls)
+            and not self.set_anew & (self.augmented | self.shuffled | calls)
             and all(_is_alone(thread) for thread in threading.enumerate())
             and all(_is_known(scope, node) for node in self.called)
             and all(isinstance(_value(scope, name), _NUMBERS) for name in self.augmented)
+            and all(_is_apart(_value(scope, name), arrays) for name in self.shuffled)
             and all(_is_plain(_value(scope, name)) for name in self.read - calls)
         )
 
@@ -68,7 +74,7 @@ def look_between(outer: ast.For, hooked: set[tuple[int, int]]) -> Between:
             case ast.For(target=target, iter=expression):
                 between.set_anew |= {n.id for n in ast.walk(target) if isinstance(n, ast.Name)}
             case ast.Assign(targets=targets, value=expression) if all(map(_is_names, targets)):
-                if not all(isinstance(n, ast.Constant | ast.Tuple | ast.Load) for n in ast.walk(expression)):
+                if not _is_new(expression):
                     between.set_anew |= {n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)}
             case ast.AugAssign(target=ast.Name(id=name), value=expression):
                 between.augmented.add(name)
@@ -89,10 +95,22 @@ def _look_at(expression: ast.expr, between: Between) -> None:
         match node:
             case ast.Call(keywords=keywords):
                 between.called.append(node)
+                if isinstance(node.func, ast.Attribute) and node.func.attr == "shuffle":
+                    names = {part.id for part in node.args if isinstance(part, ast.Name)}
+                    between.shuffled |= names
+                    between.quiet &= len(names) == len(node.args) == 1
                 between.quiet &= all(k.arg in _KEYWORDS for k in keywords)
             case ast.Name(id=name) if id(node) not in functions:
                 between.read.add(name)
         between.quiet &= isinstance(node, _EXPRESSIONS)
+
+
+def _is_new(expression: ast.expr) -> bool:
+    """Whether this gives constants, or an array with memory of its own."""
+    match expression:
+        case ast.Call(func=ast.Attribute(attr="arange" | "permutation")):
+            return True
+    return all(isinstance(n, ast.Constant | ast.Tuple | ast.Load) for n in ast.walk(expression))
 
 
 def _position(statement: ast.stmt) -> tuple[int, int]:
@@ -130,7 +148,16 @@ def _is_plain(value: Any) -> bool:
     """Whether reading, computing with, and printing a value does no more than that."""
     if type(value) is np.ndarray:
         return value.dtype.kind in "biuf"
-    return value is MISSING or isinstance(value, _NUMBERS) or value in (np, np.random, sys, time)
+    return (
+        value is MISSING
+        or isinstance(value, _NUMBERS)
+        or type(value) in _STREAMS
+        or value in (np, np.random, sys, time)
+    )
+
+
+def _is_apart(value: Any, arrays: Sequence[NDArray[Any]]) -> bool:
+    return type(value) is np.ndarray and not any(np.may_share_memory(value, array) for array in arrays)
 
 
 def _is_known(scope: Scope, call: ast.Call) -> bool:
@@ -143,6 +170,11 @@ def _is_known(scope: Scope, call: ast.Call) -> bool:
         case ast.Attribute(value=ast.Name(id=name), attr=method) if method in _METHODS and len(call.args) < 2:
             if type(_value(scope, name)) is np.ndarray:
                 return True
+        case ast.Attribute(value=ast.Name(id=name), attr="permutation" | "shuffle"):
+            if type(_value(scope, name)) in _STREAMS:
+                return True
+        case ast.Attribute(attr="shuffle") as shuffle if scope.resolve(_path(shuffle)) == np.random.shuffle:
+            return True
         case ast.Attribute(value=ast.Attribute(value=ast.Name(id=name), attr="stdout"), attr="write" | "flush"):
             return _value(scope, name) is sys and type(sys.stdout) in (io.TextIOWrapper, io.StringIO)
     function = scope.resolve(_path(call.func))

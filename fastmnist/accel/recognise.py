@@ -402,7 +402,7 @@ class _Recogniser:
         for rows in (plan.images, plan.targets):
             if changed.intersection(origins(rows.path)):
                 raise Refused("the loop changes its own data", self._line(rows.path))
-        kind = self.scope.resolve(plan.images.path).dtype
+        kind = self.scope.rows(plan.images.path, slice(0, 1)).dtype
         if kind not in (np.float64, np.float32) and kind.kind not in "biu":
             raise Refused(f"the images are {kind}, which would round differently")
         for layer in plan.layers:

@@ -147,7 +147,7 @@ def _matrix(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _best(scope: Scope, rows: Rows, first: int, last: int) -> NDArray[Any]:
-    best: NDArray[Any] = np.argmax(scope.resolve(rows.path)[rows.start + first : rows.start + last], axis=1)
+    best: NDArray[Any] = np.argmax(scope.rows(rows.path, slice(rows.start + first, rows.start + last)), axis=1)
     return best
 
 

@@ -29,7 +29,23 @@ _LEAST_SHARE = 1e-300
 _TRACE_OF_A_TARGET = 1e-299
 # An entropy per sample below this is mostly the rounding of a share near 1.
 _LEAST_ENTROPY = 1e-6
+# Share of an array's rows from which it is packed whole, and its rows taken in the program's order, which costs half as
+# much as gathering them: 60,000 images of MNIST are hashed in 22 ms, gathered in 80 ms, packed in 88 ms.
+_WHOLE_FROM = 1 / 4
 _PLAIN = (int, float, str, bool, type(None), range, np.generic)
+
+
+class Inputs(NamedTuple):
+    """The images of some iterations: rows of an array, all of them in another order if that is given."""
+
+    path: Path
+    rows: slice
+    order: NDArray[np.int64] | None = None
+
+    def images(self, scope: Scope) -> NDArray[np.float64]:
+        """Return the array; bytes are numbers, not shares of 255."""
+        images: NDArray[Any] = scope.rows(self.path, self.rows)
+        return images.astype(np.float64, copy=False)
 
 
 class _Score(NamedTuple):
@@ -312,7 +328,8 @@ def _train_or_evaluate(
     held = trained or {path: scope.resolve(path) for path in plan.arrays()}
     weights = [held[layer.weights].T if layer.flipped else held[layer.weights] for layer in plan.layers]
     biases = [held[layer.biases].reshape(-1) for layer in plan.layers if layer.biases is not None] or None
-    images = images_of(plan, scope, first, last) if packed is None else packed
+    inputs = inputs_of(plan, scope, first, last)
+    images = inputs.images(scope) if packed is None else packed
     targets = _some(scope, plan.targets, first, last)
     activations = [layer.activation for layer in plan.layers]
     network: dict[str, Any] = {"activation": activations[:-1], "output": activations[-1]}
@@ -322,9 +339,10 @@ def _train_or_evaluate(
     if plan.training is None:
         return _Score(*scripts.evaluate(images, targets, weights, biases, **network)), None
     stream = None if plan.stream is None else scope.resolve(plan.stream)
+    truths = targets + _TRACE_OF_A_TARGET if shares else targets
     prepared = scripts.prepare(
-        images, targets + _TRACE_OF_A_TARGET if shares else targets, weights, biases, None,
-        **network, **plan.training, rng=stream, drop_last=False,
+        images, truths if inputs.order is None else _spread(truths, inputs.order, len(images)), weights, biases, None,
+        **network, **plan.training, rng=stream, drop_last=False, order=inputs.order,
     )  # fmt: skip
     if shares:
         truth = prepared.settings["truth"]
@@ -368,9 +386,23 @@ def _require_digits(plan: Plan, entropy: float, n: int) -> None:
         raise Refused("the entropy is too small for its digits to be the program's")
 
 
-def images_of(plan: Plan, scope: Scope, first: int, last: int) -> NDArray[np.float64]:
-    """Return the images of iterations `first` to `last` - 1; bytes are numbers, not shares of 255."""
-    return _some(scope, plan.images, first, last).astype(np.float64, copy=False)
+def inputs_of(plan: Plan, scope: Scope, first: int, last: int) -> Inputs:
+    """Return where the images of iterations `first` to `last` - 1 are."""
+    rows = _rows(plan.images, first, last)
+    if plan.training is not None:
+        path, order = scope.ordered(plan.images.path, rows)
+        if order is not None and len(order) >= _WHOLE_FROM * scope.count_rows(path):
+            return Inputs(path, slice(None), order)
+    return Inputs(plan.images.path, rows)
+
+
+def _spread(targets: NDArray[Any], order: NDArray[np.int64], n: int) -> NDArray[Any]:
+    """Return targets that are to be taken in an order, so that they become these."""
+    spread = np.zeros((n, *targets.shape[1:]), targets.dtype)
+    spread[order] = targets
+    if not np.array_equal(spread[order], targets):
+        raise Refused("a sample comes twice, with different targets")
+    return spread
 
 
 def _counted(counter: Counter, value: Any, score: _Score, n: int) -> Any:
@@ -453,8 +485,12 @@ def _stream(scope: Scope, path: Path | None) -> Any:
 
 def _some(scope: Scope, rows: Rows, first: int, last: int) -> NDArray[Any]:
     """Rows of the data that iterations `first` to `last` - 1 take."""
-    some: NDArray[Any] = scope.rows(rows.path, slice(rows.start + first * rows.count, rows.start + last * rows.count))
+    some: NDArray[Any] = scope.rows(rows.path, _rows(rows, first, last))
     return some
+
+
+def _rows(rows: Rows, first: int, last: int) -> slice:
+    return slice(rows.start + first * rows.count, rows.start + last * rows.count)
 
 
 def _equal(a: Any, b: Any) -> bool:
