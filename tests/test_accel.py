@@ -1294,6 +1294,7 @@ BETWEEN = {
     "by a keyword": "    np.multiply(images, 0.9, out=images)\n",
     "by what was print": "    print(j)\n",
     "by a method": "    images.sort(axis=1)\n",
+    "by what is looped over": "",
     "by another thread": "    job = threading.Thread(target=fade); job.start(); job.join()\n",
 }
 
@@ -1309,9 +1310,10 @@ def test_images_that_change_between_passes(how):
             + ": print = fade\nalpha,",
         ),
         ("    test_error = 0.0", BETWEEN[how] + "    test_error = 0.0"),
-        ("print(j, error", "results = (results if j else []) + [(error, correct_cnt)] #"),
         ("(0.05, 3, 7)", "(0.05, 5, 7)"),
     )
+    if how == "by what is looped over":
+        program = changed(program, ("in range(len(images))", "in (fade(), range(len(images)))[1]"))
     replaced, _ = run_both(program)
     assert [r.entries for r in replaced] == [5, 5]
 

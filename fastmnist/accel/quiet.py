@@ -28,8 +28,8 @@ _EXPRESSIONS = (
 )  # fmt: skip
 _KEYWORDS = frozenset({"axis", "keepdims", "end", "sep", "flush"})
 _FUNCTIONS = {
-    print, str, repr, format, len, int, float, bool, abs, round, min, max, range, time.time, time.perf_counter,
-    np.arange, np.random.permutation,
+    print, str, repr, format, len, int, float, bool, abs, round, min, max, range, zip, enumerate, time.time,
+    time.perf_counter, np.arange, np.random.permutation,
 }  # fmt: skip
 _REDUCTIONS = {np.sum, np.mean, np.max, np.min, np.argmax}  # of an array, and along an axis: no third argument, ``out``
 _METHODS = frozenset({"sum", "mean", "max", "min", "argmax"})
@@ -68,9 +68,8 @@ def look_between(outer: ast.For, hooked: set[tuple[int, int]]) -> Between:
     between.set_anew |= {n.id for n in ast.walk(outer.target) if isinstance(n, ast.Name)}
     for statement in _statements(outer.body, hooked):
         match statement:
-            case ast.For() if _position(statement) in hooked:
+            case ast.For(iter=expression) if _position(statement) in hooked:
                 between.set_anew |= set(_stored(statement))
-                continue
             case ast.For(target=target, iter=expression):
                 between.set_anew |= {n.id for n in ast.walk(target) if isinstance(n, ast.Name)}
             case ast.Assign(targets=targets, value=expression) if all(map(_is_names, targets)):
