@@ -16,6 +16,7 @@ import textwrap
 import types
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -184,6 +185,87 @@ BY_BATCH = (
     ("np.outer(layer_1, layer_2_delta)", "layer_1.T @ layer_2_delta"),
     ("int(np.argmax(layer_2) == np.argmax(t))", "int(np.sum(np.argmax(layer_2, 1) == np.argmax(t, 1)))"),
 )
+
+SLICES = "yield X[k:k + size], Y[k:k + size]"
+
+
+def generated(body, over="batches(images, labels, 7)", *changes):
+    """Return a program that loops over batches of a generator, of which `body` is given."""
+    if not body.startswith("class"):
+        body = f"def batches(X, Y, size):\n{textwrap.indent(body, '    ')}"
+    return changed(LISTED, ("LIST", over), ("import random\n", f"import random\n{body}\n"), *BY_BATCH, *changes)
+
+
+GENERATORS: dict[str, list[Any]] = {
+    "slices": [f"for k in range(0, len(X), size):\n    {SLICES}"],
+    "a shuffled order": [
+        "assert len(X) == len(Y)\nif size > 2:\n    order = np.arange(X.shape[0])\n    np.random.shuffle(order)\n"
+        "for k in range(0, X.shape[0] - size + 1, size):\n"
+        "    rows = order[k:k + size] if size > 2 else slice(k, k + size)\n    yield X[rows], Y[rows]"
+    ],
+    "slices that are objects": [
+        "for k in range(0, len(X), size):\n    rows = slice(k, min(k + size, len(X)))\n    yield X[rows], Y[rows]"
+    ],
+    "shuffled arrays": [
+        f"order = np.random.permutation(len(X))\nX, Y = X[order], Y[order]\nfor k in range(0, 60, size):\n    {SLICES}"
+    ],
+    "numbers of an array": ["order = np.random.permutation(60)\nfor k in order:\n    yield X[k:k + 1], Y[k:k + 1]"],
+    "numbered": [
+        f"for k in range(0, len(X), size):\n    {SLICES}",
+        "batches(images, labels, 7)",
+        ("for x, t in batches(images, labels, 7)", "for n, (x, t) in enumerate(batches(images, labels, 7), 3)"),
+        ("#", "if n % 8 == 0: print(n, x.sum())"),
+    ],
+    "left early": [
+        f"for k in range(0, len(X), size):\n    {SLICES}",
+        "batches(images, labels, 3)",
+        ("for x, t in batches(images, labels, 3)", "for n, (x, t) in enumerate(batches(images, labels, 3))"),
+        ("#", "if n == 15: break"),
+    ],
+    "one of two": [
+        "class Nothing: pass\ndef batches(X, Y, size):\n    for k in range(0, 60, size):\n        "
+        + SLICES
+        + "\ndef others(X, Y, size):\n    for k in range(0, 60, size):\n        yield X[59 - k:60 - k], Y[59 - k:60 - k]",
+        "(batches if j < 2 else others)(images, labels, 1)",
+        (
+            "    for x, t in (batches if j < 2 else others)",
+            "    made = batches if j < 2 else others\n    for x, t in made",
+        ),
+        ("(0.05, 3,", "(0.05, 4,"),
+    ],
+    "numbered from elsewhere": [
+        f"for k in range(0, 60, size):\n    {SLICES}",
+        "batches(images, labels, 1)",
+        (
+            "for x, t in batches(images, labels, 1)",
+            "for n, (x, t) in enumerate(batches(images, labels, 1), 10 * (j > 1))",
+        ),
+        ("error += np.sum((layer_2 - t) ** 2)", "t = labels[n % 10 : n % 10 + 1] if False else t"),
+        ("layer_2_delta = layer_2 - t", "layer_2_delta = layer_2 - more[n:n + 1]"),
+        ("== np.argmax(t, 1)", "== np.argmax(more[n:n + 1], 1)"),
+        ("(0.05, 3,", "(0.05, 4,"),
+        ("alpha,", "more = np.roll(np.tile(labels, (2, 1)), 7, axis=0)\nalpha,"),
+    ],
+    "a method": [
+        "class Data:\n    def __init__(self, size): self.size = size\n"
+        "    def batches(self, X, Y):\n        order = np.random.permutation(len(X))\n"
+        "        for k in range(0, len(X), self.size):\n            rows = order[k:k + self.size]\n"
+        "            yield X[rows], Y[rows]\ndata = Data(7)",
+        "data.batches(images, labels)",
+    ],
+    "an object": [
+        "class Data:\n    def __len__(self): return -(-len(images) // 7)\n    def __iter__(self):\n"
+        "        order = np.random.permutation(60)\n        for k in range(len(self)):\n"
+        "            rows = order[k * 7:(k + 1) * 7]\n            yield images[rows], labels[rows]\ndata = Data()",
+        "data",
+    ],
+    "an object, numbered": [
+        "class Data:\n    def __iter__(self):\n        for k in range(0, 60, 7):\n"
+        "            yield images[k:k + 7], labels[k:k + 7]\ndata = Data()",
+        "data",
+        ("x, t in data", "n, (x, t) in enumerate(data)"),
+    ],
+}
 
 STYLES = {
     "functions of a class": (
@@ -655,6 +737,7 @@ STYLES = {
         ),
         2,
     ),
+    **{f"a generator of batches: {how}": (generated(*program), 1) for how, program in GENERATORS.items()},
     "a list of samples": (changed(LISTED, ("LIST", "pairs")), 1),
     "a list of samples, which are columns": (
         changed(
@@ -1166,6 +1249,75 @@ NEAR_MISSES = {
         ),
         None,
     ),
+    **{
+        f"a generator: {how}": (generated(*program), reason)
+        for how, reason, *program in (
+            ("prints", "print", "for k in range(0, 60, size):\n    print(k)\n    " + SLICES),
+            ("draws", "", "for k in range(9):\n    r = np.random.randint(60, size=7)\n    yield X[r], Y[r]"),
+            ("changes", "", "for k in range(0, 60, size):\n    X[k] = 0.1\n    " + SLICES),
+            ("grows", "before it is set", "for k in range(0, 60, size):\n    X *= 0.9\n    " + SLICES),
+            ("counts", "", "global n\nfor k in range(0, 60, size):\n    n = k\n    " + SLICES),
+            (
+                "remembers",
+                "before it is set",
+                "rows = 3\nfor k in range(0, 60, size):\n    Y[:rows]\n    rows = k\n    " + SLICES,
+            ),
+            (
+                "has what is around it",
+                "a loop over a generator",
+                "class Nothing: pass\ndef around(size):\n    def batches(X, Y):\n        for k in range(0, 60, size):\n            "
+                + SLICES
+                + "\n    return batches\nbatches = around(7)",
+                "batches(images, labels)",
+            ),
+            (
+                "notes",
+                "does more",
+                "for k in range(0, 60, size):\n    noted.n = k\n    " + SLICES,
+                "batches(images, labels, 7)",
+                ("alpha,", "class Noted: pass\nnoted = Noted()\nalpha,"),
+            ),
+            (
+                "cleans up",
+                "a loop over a generator",
+                f"try:\n    for k in range(0, 60, size):\n        {SLICES}\nfinally:\n    print('done')",
+            ),
+            ("stops", "a loop over a generator", "for k in range(0, 60, size):\n    if k == 49: return\n    " + SLICES),
+            (
+                "skips",
+                "a loop over a generator",
+                "for k in range(0, 60, size):\n    if k == 42: continue\n    " + SLICES,
+            ),
+            ("goes on", "a loop over a generator", f"for k in range(0, 60, size):\n    {SLICES}\n    print(k)"),
+            (
+                "yields twice",
+                "a loop over a generator",
+                "yield X[:7], Y[:7]\nfor k in range(0, 60, size):\n    " + SLICES,
+            ),
+            ("loops over a set", "a call of set()", "for k in set(range(0, 60, size)):\n    " + SLICES),
+            (
+                "has a name",
+                "a loop over a generator",
+                "for k in range(0, 60, size):\n    " + SLICES,
+                "made",
+                ("    for x", "    made = batches(images, labels, 7)\n    for x"),
+            ),
+            (
+                "is kept",
+                "a loop over a generator",
+                "for k in range(0, 60, size):\n    " + SLICES,
+                "keep(batches(images, labels, 7))",
+                ("alpha,", "kept = []\ndef keep(made):\n    kept.append(made)\n    return made\nalpha,"),
+            ),
+            (
+                "images that the loop changes",
+                "",
+                "for k in range(0, 60, size):\n    " + SLICES,
+                "batches(images, labels, 7)",
+                ("#", "images *= 0.99"),
+            ),
+        )
+    },
     "labels of another order": (
         changed(
             PER_SAMPLE,

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # Loops this short are not worth a look, and after so many refusals in a row no other is expected.
 _SHORTEST = 6
 _GIVE_UP, _GIVE_UP_SHORT = 3, 100
+# What never is, or makes, a generator.
+_PLAIN = (range, list, tuple, zip, dict, set, str)
 # Spans between unusual iterations after which it is looked at whether they are worth it.
 _TRIAL = 32
 # Seconds of verification after which no further iteration is begun.
@@ -158,7 +160,10 @@ class Hooks:
         if number in self._as_written or not self.active:
             return items
         self._as_written -= {loop.number for loop in record.loop.inside}  # left over where a loop was left early
-        run = self._begin(record, items, frame)
+        run = None
+        if not self._is_given_up(record):
+            items = self._opened(record, items, frame)
+            run = self._begin(record, items, frame)
         if run is None:
             self._packings.forget(record.loop.outer)
             return items
@@ -168,9 +173,22 @@ class Hooks:
         run.hand_out(run.span()[0])
         return run.handed
 
+    @staticmethod
+    def _is_given_up(record: Record) -> bool:
+        hopeless = record.too_short >= _GIVE_UP_SHORT or record.in_a_row >= _GIVE_UP
+        return hopeless or "numpy" not in sys.modules
+
+    def _opened(self, record: Record, items: Any, frame: FrameType) -> Any:
+        """Return what the loop is to run over: a generator that has handed out an item, if one is understood."""
+        if type(items) in _PLAIN:
+            return items
+        from fastmnist.accel.generated import opened
+
+        assert isinstance(record.loop.node, ast.For)
+        return opened(items, record.loop.node.iter, frame, self._functions)
+
     def _begin(self, record: Record, items: Any, frame: FrameType) -> _Run | None:
-        too_short = type(items) in (range, list, tuple) and len(items) < _SHORTEST
-        if too_short or record.too_short >= _GIVE_UP_SHORT or record.in_a_row >= _GIVE_UP or "numpy" not in sys.modules:
+        if type(items) in (range, list, tuple) and len(items) < _SHORTEST:
             return None
         try:
             return self._prepare(record, items, frame)

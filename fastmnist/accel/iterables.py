@@ -1,4 +1,7 @@
-"""What a loop runs over: a range, an array, a list, zip or enumerate of these, looked into without being used up."""
+"""What a loop runs over: a range, an array, a list, zip or enumerate of these, looked into without being used up.
+
+Or a generator, which has handed out its first item.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmnist.accel.generated import Generated
 from fastmnist.accel.listed import Column, Listed
-from fastmnist.accel.program import Refused
+from fastmnist.accel.program import Path, Refused
 from fastmnist.accel.values import Value
 
 if TYPE_CHECKING:
     from fastmnist.accel.interpret import Interpreter
 
-Part: TypeAlias = "range | NDArray[Any] | Listed | tuple[Part, ...]"
+Part: TypeAlias = "range | NDArray[Any] | Listed | Generated | tuple[Part, ...]"
 
 _ITERATORS = {*map(type, (iter(()), iter([]), iter(range(0)), iter(np.empty(0))))}
 
@@ -77,9 +81,11 @@ class Items:
             column.follow(batches)
         return found
 
-    def source(self, number: int) -> NDArray[Any]:
-        """Return one of the arrays that the items are taken from."""
-        source = self._sources[number]
+    def source(self, path: Path) -> Any:
+        """Return one of the arrays that the items are taken from, or what a generator holds."""
+        if isinstance(self._part, Generated):
+            return self._part.held(path)
+        source = self._sources[path[1]]
         return source.array() if isinstance(source, Column) else source
 
     def touches(self, array: NDArray[Any]) -> bool:
@@ -110,6 +116,8 @@ class Items:
         """Leave out all items before the one with number `k`."""
         if isinstance(self._iterable, range):
             self._iterator = iter(self._iterable[k:])
+        elif isinstance(self._iterable, Generated):
+            self._iterator = self._iterable.go_on_at(k)
         else:
             for _ in islice(iter(self), k - self._taken):
                 pass
@@ -124,6 +132,8 @@ class Items:
                 return Value(part.start, affine=(part.step, part.start))
             if isinstance(part, tuple):
                 return at.pack([value(inner) for inner in part])
+            if isinstance(part, Generated):
+                return part.value(at)
             if isinstance(part, Listed):
                 return part.value(at, [next(paths) for _ in part.columns])
             return at.subscript(at.load(next(paths)), Value(0, affine=(1, 0)))
@@ -136,6 +146,9 @@ def _part(iterable: Any, seen: set[int]) -> Part:
     if kind is range or (kind is np.ndarray and iterable.ndim):
         part: Part = iterable
         return part
+    if isinstance(iterable, Generated):
+        iterable.require_understood()
+        return iterable
     if kind in (list, tuple) and iterable:
         return Listed(iterable)
     if kind is enumerate:
@@ -166,7 +179,7 @@ def _positions(iterator: Any) -> Iterator[int]:
         yield made_of[2] if len(made_of) > 2 else -1
 
 
-def _leaves(part: Part) -> Iterator[range | NDArray[Any] | Listed]:
+def _leaves(part: Part) -> Iterator[range | NDArray[Any] | Listed | Generated]:
     if isinstance(part, tuple):
         for inner in part:
             yield from _leaves(inner)
@@ -178,6 +191,6 @@ def _form(part: Part) -> Any:
     """Return all of a part but the arrays' values."""
     if isinstance(part, tuple):
         return tuple(map(_form, part))
-    if isinstance(part, Listed):
+    if isinstance(part, Listed | Generated):
         return part.form
     return (part.start, part.step) if isinstance(part, range) else "array"

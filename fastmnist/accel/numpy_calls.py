@@ -559,6 +559,13 @@ def _is_numpys(function: Any) -> bool:
 
 
 # By the function itself, not by its name: whatever the program has put in its place is not found here.
+def _slice(at: Interpreter, arguments: list[Value], keywords: dict[str, Value]) -> Value:
+    """``slice(start, stop)``."""
+    if len(arguments) != 2:
+        raise Refused("a slice with a step, or without a start")
+    return Value(slice(*(bound.now for bound in arguments)), items=arguments)
+
+
 CALLS: dict[Any, Call] = {
     len: _length,
     int: _number(int),
@@ -566,6 +573,7 @@ CALLS: dict[Any, Call] = {
     np.float64: _number(float),
     bool: _fixed(bool),
     range: _fixed(range),
+    slice: _slice,
     abs: _fixed(abs),
     str: _fixed(str),
     sum: _added,

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 # How to get at a value from the loop: ("name", n), ("attr", path, n), ("item", path, key), ("source", k) for an array
-# that the loop runs over, or ("global", path, n) for a name that the function at `path` uses. Data may be derived:
+# that the loop runs over, ("local", n) for a variable of the generator that it runs over, ("function",) for what made
+# that, or ("global", path, n) for a name that the function at `path` uses. Data may be derived:
 # ("flipped", path), the transpose; ("flat", path), each image as one row; ("scaled", path, c), the products with c;
 # ("taken", path, path), the rows that the second array lists; ("sliced", path, path), the same, taken as k:k + 1;
 # ("eye", n), the identity.
@@ -85,7 +86,7 @@ class Refused(Exception):
 class Scope:
     """The names of the frame in which a loop runs."""
 
-    def __init__(self, frame: types.FrameType, source: Callable[[int], Any]) -> None:
+    def __init__(self, frame: types.FrameType, source: Callable[[Path], Any]) -> None:
         self.source = source
         self.names = frame.f_locals
         self.module = frame.f_globals
@@ -108,8 +109,8 @@ class Scope:
             return MISSING
         if path[0] in _DERIVED:
             return _DERIVED[path[0]](*(self.resolve(part) if isinstance(part, tuple) else part for part in path[1:]))
-        if path[0] == "source":
-            return self.source(path[1])
+        if path[0] in ("source", "local", "function"):
+            return self.source(path)
         kind, owner_path, key = path
         owner = self.resolve(owner_path)
         if kind == "global":
@@ -194,7 +195,10 @@ class Functions:
 
     def source(self, function: types.FunctionType) -> ast.FunctionDef | ast.Lambda | None:
         """Return the one tree that `function` was made of."""
-        code = function.__code__
+        return self.source_of(function.__code__)
+
+    def source_of(self, code: types.CodeType) -> ast.FunctionDef | ast.Lambda | None:
+        """Return the one tree that the code of a function or generator was made of."""
         if code.co_filename not in self._files:
             self._add_cell(code.co_filename)
         found = self._at.get((code.co_filename, code.co_firstlineno, code.co_name), [])
