@@ -41,7 +41,7 @@ from accel_scripts import (
 from fastmnist.accel import install
 from fastmnist.accel.hooks import Hooks
 from fastmnist.accel.rewrite import HOOKS
-from fastmnist.engine import pack, packing
+from fastmnist.engine import packing
 
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
 
@@ -196,6 +196,21 @@ def generated(body, over="batches(images, labels, 7)", *changes):
     return changed(LISTED, ("LIST", over), ("import random\n", f"import random\n{body}\n"), *BY_BATCH, *changes)
 
 
+def drawn(draw, *changes):
+    """Return a program that draws the rows of each batch at random."""
+    return changed(
+        LISTED,
+        (
+            "for x, t in LIST:\n",
+            f"for n in range(23):\n        rows = {draw}\n        x, t = images[rows], labels[rows]\n",
+        ),
+        ("import random\n", "old, new = np.random.RandomState(5), np.random.default_rng(5)\n"),
+        ("print(j, error,", "print(np.random.random(), old.random(), new.random(), error,"),
+        *BY_BATCH,
+        *changes,
+    )
+
+
 GENERATORS: dict[str, list[Any]] = {
     "slices": [f"for k in range(0, len(X), size):\n    {SLICES}"],
     "a shuffled order": [
@@ -286,6 +301,22 @@ STYLES = {
         ),
         2,
     ),
+    **{
+        f"bytes: {how}": (
+            changed(
+                PER_SAMPLE,
+                ("alpha,", f"octets = (images * 255).astype(np.uint8)\nimages = {images}\nalpha,"),
+                ("layer_0 = images[i:i+1]", f"layer_0 = images[i:i+1]{scaled}"),
+            ),
+            2,
+        )
+        for how, images, scaled in (
+            ("divided by 255", "octets", " / 255"),
+            ("divided by 256", "octets", " / 256"),
+            ("times a number", "octets", " * 0.0039"),
+            ("of float32, divided by 255 before", "octets.astype(np.float32) / np.float32(255)", ""),
+        )
+    },
     "images of float32, with weights of float64": (
         changed(PER_SAMPLE, ("alpha,", "images = images.astype(np.float32)\nalpha,")),
         2,
@@ -738,6 +769,24 @@ STYLES = {
         2,
     ),
     **{f"a generator of batches: {how}": (generated(*program), 1) for how, program in GENERATORS.items()},
+    **{
+        f"rows drawn at random: {draw}": (drawn(draw, *changes), 1)
+        for draw, *changes in (
+            ["np.random.choice(60, 5)"],
+            ["np.random.choice(60, size=5, replace=False)"],
+            ["np.random.randint(60, size=5)"],
+            ["np.random.randint(-60, 0, 5)"],
+            ["np.random.randint(3, size=4)"],
+            ["old.choice(60, 5)"],
+            ["old.randint(0, len(images), (5,))"],
+            ["new.integers(60, size=5)"],
+            ["new.choice(60, 5, replace=False)"],
+            ["np.random.randint(60)", ("images[rows], labels[rows]", "images[rows:rows+1], labels[rows:rows+1]")],
+            ["np.random.choice(60, 5)", ("#", "if n % 9 == 8: print(n, x.sum(), rows)")],
+            ["np.random.choice(60, 5)", ("range(23)", "range(11)")],
+            ["np.random.choice(60, 1)", ("range(23)", "range(11)")],
+        )
+    },
     "a list of samples": (changed(LISTED, ("LIST", "pairs")), 1),
     "a list of samples, which are columns": (
         changed(
@@ -879,7 +928,7 @@ def test_styles_that_are_replaced(style):
     program, loops = STYLES[style]
     replaced, records = run_both(program)
     assert len(replaced) == loops, [(r.loop.line, r.refusal, r.refusal_line) for r in records if r.refusal]
-    assert all(r.verified == 2 for r in replaced)
+    assert all(r.verified == 2 and "Error" not in r.refusal for r in replaced)
 
 
 @pytest.mark.parametrize(
@@ -1218,8 +1267,51 @@ NEAR_MISSES = {
     ),
     "batches drawn at random": (
         changed(PER_SAMPLE, ("layer_0 = images[i:i+1]", "layer_0 = images[np.random.randint(0, 60, 1)]")),
-        "random integers",
+        "comes twice",
     ),
+    **{
+        f"batches drawn at random: {how}": (drawn(draw, *changes), reason)
+        for how, reason, draw, *changes in (
+            (
+                "labels drawn on their own",
+                "neither a dropout mask nor the rows",
+                "np.random.choice(60, 5)",
+                ("t = images[rows], labels[rows]", "t = images[rows], labels[np.random.choice(60, 5)]"),
+            ),
+            (
+                "and dropout",
+                "drawn by turns",
+                "np.random.choice(60, 5)",
+                (
+                    "        layer_2 =",
+                    "        layer_1 = layer_1 * (np.random.random(layer_1.shape) < 0.5) * 2\n        layer_2 =",
+                ),
+                ("* (layer_1 > 0)", "* (layer_1 > 0) * 2"),
+            ),
+            (
+                "with probabilities",
+                "",
+                "np.random.choice(60, 5, p=np.full(60, 1 / 60))",
+            ),
+            ("of an array", "", "np.random.choice(np.arange(60), 5)"),
+            ("of 32 bits", "neither a dropout mask nor the rows", "np.random.randint(0, 60, 5, dtype=np.int32)"),
+            (
+                "no rows",
+                "",
+                "np.random.choice(60, 5) * 0.5",
+                ("images[rows], labels[rows]", "images[:5] * rows[0], labels[:5]"),
+            ),
+            (
+                "not trained",
+                "without training",
+                "np.random.choice(60, 5)",
+                (
+                    "        weights_1_2 -= alpha * layer_1.T @ layer_2_delta\n        weights_0_1 -= alpha * x.T @ layer_1_delta\n",
+                    "",
+                ),
+            ),
+        )
+    },
     "an order that is shuffled midway": (
         changed(
             PER_SAMPLE,
@@ -1470,11 +1562,18 @@ def test_images_that_change_between_passes(how):
     assert [r.entries for r in replaced] == [5, 5]
 
 
-def test_images_stay_packed_where_nothing_changes_them(monkeypatch):
+def note_packings(monkeypatch):
+    """Return a list that gets the number of images each time that some are packed."""
     packed = []
-    monkeypatch.setattr("fastmnist.engine.pack", lambda images: packed.append(len(images)) or pack(images))
+    original = packing._pack
+    monkeypatch.setattr(packing, "_pack", lambda x, *how: packed.append(len(x)) or original(x, *how))
+    return packed
+
+
+def test_images_stay_packed_where_nothing_changes_them(monkeypatch):
+    packed = note_packings(monkeypatch)
     run_both(changed(PER_SAMPLE, ("(0.05, 3, 7)", "(0.05, 6, 7)")))
-    assert packed == [59, 29]
+    assert packed == [2, 57, 2, 27, 59, 29]  # the first epoch begins with two samples that are verified
 
 
 SHUFFLED = changed(
@@ -1504,9 +1603,7 @@ SHUFFLED = changed(
     ],
 )
 def test_images_stay_packed_in_whatever_order_they_are_taken(draw, times, monkeypatch):
-    packed = []
-    original = packing._pack
-    monkeypatch.setattr(packing, "_pack", lambda x, workers: packed.append(len(x)) or original(x, workers))
+    packed = note_packings(monkeypatch)
     replaced, _ = run_both(SHUFFLED.replace("DRAW", draw))
     assert len(replaced) == 2
     assert packed.count(60) == times

@@ -381,7 +381,7 @@ def test_rows_swapped_in_place_are_noticed_and_unchanged_arrays_are_not_packed_a
     monkeypatch.setattr(packing, "_WORTH_REMEMBERING", 0)
     packings = []
     original = packing._pack
-    monkeypatch.setattr(packing, "_pack", lambda x, workers: packings.append(len(x)) or original(x, workers))
+    monkeypatch.setattr(packing, "_pack", lambda x, *how: packings.append(len(x)) or original(x, *how))
     images, labels = make_data(64, 128, 4, 0.3, "float64", seed=5)
     weights, _ = make_weights((128, 6, 4), "float64", False)
     for _ in range(3):

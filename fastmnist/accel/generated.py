@@ -104,7 +104,13 @@ class Generated:
         value = at.eval(last.value.value)
         at.frames.pop()
         trace = at.trace
-        if trace.bindings or trace.appended or trace.draws or any(v.version for v in trace.arrays.values()):
+        if (
+            trace.bindings
+            or trace.appended
+            or trace.draws
+            or trace.picks
+            or any(v.version for v in trace.arrays.values())
+        ):
             raise Refused("a generator that does more than hand out items", self._loop.lineno)
         return value if self._number is None else at.pack([Value(self._number, affine=(1, self._number)), value])
 

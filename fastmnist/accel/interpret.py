@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import operator
 import types
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -50,6 +51,7 @@ _MIRRORED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.Eq,
     ast.NotEq: ast.NotEq,
 }
+_DICTIONARIES = (dict, OrderedDict)
 _STEPS = 60_000  # statements of one iteration, unrolled, beyond which analysing it would cost too much
 _DEPTH = 20  # calls within calls
 _SCHEDULED = 1_000_000  # iterations for each of which a condition is computed: 0.2 s
@@ -76,9 +78,10 @@ class Interpreter:
     """
 
     def __init__(self, scope: Scope, functions: Functions, carried: set[Path], iterations: int) -> None:
-        from fastmnist.accel.numpy_calls import CALLS, DICTIONARY_METHODS, METHODS
+        from fastmnist.accel.numpy_calls import CALLS, DICTIONARY_METHODS, LIST_METHODS, METHODS
 
-        self.calls, self.methods, self.dictionary_methods = CALLS, METHODS, DICTIONARY_METHODS
+        self.calls, self.methods = CALLS, METHODS
+        self.dictionary_methods, self.list_methods = DICTIONARY_METHODS, LIST_METHODS
         self.scope = scope
         self.functions = functions
         self.carried = carried
@@ -222,7 +225,7 @@ class Interpreter:
 
                     self.update(owner, set_item(self, owner, key, value))
                     return
-                if type(owner.now) not in (list, dict) or owner.path is None or not _is_key(key):
+                if type(owner.now) not in (list, *_DICTIONARIES) or owner.path is None or not _is_key(key):
                     raise Refused(f"an assignment to {ast.unparse(target)}")
                 place = ("item", owner.path, self.key(owner.now, key.now))
                 self.bind(place, value)
@@ -466,7 +469,7 @@ class Interpreter:
         """Items of something to be looped over, or unpacked."""
         if value.items is not None and not isinstance(value.now, slice):
             return list(value.items)
-        if value.entries is not None or (value.fixed and type(value.now) is dict):
+        if value.entries is not None or (value.fixed and type(value.now) in _DICTIONARIES):
             return [Value(key) for key in value.now]
         if value.fixed and isinstance(value.now, range):
             if len(value.now) > _STEPS:
@@ -682,12 +685,13 @@ class Interpreter:
                 and len(node.args) == 1
             ):
                 return self.append(owner, self.eval(node.args[0]))
-            if type(owner.now) is dict and node.func.attr in self.dictionary_methods:
+            if type(owner.now) in _DICTIONARIES and node.func.attr in self.dictionary_methods:
                 return self.dictionary_methods[node.func.attr](self, [owner, *self.arguments(node)], {})
             if is_array or owner.items is not None:
-                method = self.methods.get(node.func.attr)
-                if method is None or (owner.items is not None) != (node.func.attr == "append"):
-                    raise Refused(f"the method .{node.func.attr}()")
+                methods = self.methods if is_array else self.list_methods if type(owner.now) is list else {}
+                method = methods.get(node.func.attr)
+                if method is None:
+                    raise Refused(f"the method .{node.func.attr}() of a {type(owner.now).__name__}")
                 return method(self, [owner, *self.arguments(node)], self.keywords(node))
             function = self.attribute(owner, node.func.attr)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import math
 import types
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import numpy as np
 
 from fastmnist.accel.algebra import Node, is_found
 from fastmnist.accel.program import Refused
-from fastmnist.accel.values import Draw, Value, logical
+from fastmnist.accel.values import Draw, Pick, Value, logical
 
 if TYPE_CHECKING:
     from fastmnist.accel.interpret import Interpreter
@@ -225,6 +226,8 @@ def _reshape(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value
     x, *sizes = arguments
     shape = [_plain(size) for size in sizes]
     now = np.reshape(x.now, *shape) if len(shape) == 1 else np.reshape(x.now, shape)
+    if now.shape == np.shape(x.now) and x.path is None:  # the same memory, also where it is changed in place
+        return x
     return _reshaped(at, x, now)
 
 
@@ -297,10 +300,28 @@ def _item(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
 def _append(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
     _only(arguments, keywords, 2)
     owner, item = arguments
-    if owner.items is None or not isinstance(owner.now, list):
-        raise Refused("append() to a list that outlives the iteration")
-    owner.items.append(item)
-    owner.now.append(item.now)
+    return _inserted(owner, len(owner.now), item)
+
+
+def _insert(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
+    _only(arguments, keywords, 3)
+    owner, place, item = arguments
+    return _inserted(owner, _plain(place), item)
+
+
+def _inserted(owner: Value, place: int, item: Value) -> Value:
+    assert owner.items is not None
+    owner.items.insert(place, item)
+    owner.now.insert(place, item.now)
+    return Value(None)
+
+
+def _reverse(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value:
+    _only(arguments, keywords, 1)
+    (owner,) = arguments
+    assert owner.items is not None
+    owner.items.reverse()
+    owner.now.reverse()
     return Value(None)
 
 
@@ -331,8 +352,33 @@ def _integers(at: Interpreter, stream: Value | None, arguments: Arguments, keywo
     plain = {name: _plain(value) for name, value in values.items() if name != "size"}
     limits = (0, plain.get("low")) if plain.get("high") is None else (plain.get("low"), plain["high"])
     if limits != (0, 2) or "size" not in values or set(plain) - {"low", "high"}:
-        raise Refused("random integers that are not a dropout mask of 0 and 1")
+        method = "randint" if stream is None or isinstance(stream.now, np.random.RandomState) else "integers"
+        return _picked_rows(at, stream, method, arguments, keywords)
     return _drawn(at, stream, "integers", _size(values["size"]))
+
+
+def _choice(at: Interpreter, stream: Value | None, arguments: Arguments, keywords: Keywords) -> Value:
+    return _picked_rows(at, stream, "choice", arguments, keywords)
+
+
+def _picked_rows(at: Interpreter, stream: Value | None, method: str, arguments: Arguments, keywords: Keywords) -> Value:
+    """Return a stand-in for row numbers drawn at random."""
+    pick = Pick(
+        None if stream is None else stream.path,
+        method,
+        tuple(map(_plain, arguments)),
+        {name: _plain(value) for name, value in keywords.items()},
+    )
+    plain = (*pick.arguments, *pick.keywords.values())
+    if at.trace.picks or not all(isinstance(value, int | np.integer | tuple | None) for value in plain):
+        raise Refused("random numbers that are neither a dropout mask nor the rows of a batch")
+    source = np.random.RandomState(0) if stream is None else copy.deepcopy(stream.now)
+    now = getattr(source, method)(*pick.arguments, **pick.keywords)
+    if np.ndim(now) > 1 or np.size(now) == 0:
+        raise Refused("random numbers that are neither a dropout mask nor the rows of a batch")
+    at.trace.picks.append(pick)
+    n = np.size(now)
+    return Value(now, at.algebra.leaf("items", ("drawn",), n, 0, n, shape=(1, n)))
 
 
 def _random(at: Interpreter, stream: Value | None, arguments: Arguments, keywords: Keywords) -> Value:
@@ -374,6 +420,7 @@ def _rand(at: Interpreter, stream: Value | None, arguments: Arguments, keywords:
 _DRAWS = {
     "randint": _integers,
     "integers": _integers,
+    "choice": _choice,
     "binomial": _binomial,
     "random": _random,
     "random_sample": _random,
@@ -535,6 +582,8 @@ _NUMPY: dict[str, Call] = {
 
 DICTIONARY_METHODS: dict[str, Call] = {name: _dictionary_part(name) for name in ("keys", "values", "items")}
 
+LIST_METHODS: dict[str, Call] = {"append": _append, "insert": _insert, "reverse": _reverse}
+
 METHODS: dict[str, Call] = {
     "dot": _dot,
     "transpose": _transpose,
@@ -549,7 +598,6 @@ METHODS: dict[str, Call] = {
     "copy": _copy,
     "astype": _astype,
     "item": _item,
-    "append": _append,
 }
 
 

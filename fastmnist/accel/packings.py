@@ -72,6 +72,8 @@ class Packings:
         if loop.outer is None or running is None or not isinstance(plan, Plan):
             return None
         inputs = inputs_of(plan, scope, first, last)
+        if plan.pick is not None and not inputs.are_whole:
+            return None
         arrays = [scope.resolve(path) for path in origins(inputs.path)]
         held = self._held.get(loop.number)
         if held is not None and held.running is running and held.rows == inputs.rows:
@@ -79,11 +81,9 @@ class Packings:
                 return held.packed
         self._held.pop(loop.number, None)
         # The first pass begins with iterations that are verified: it alone takes other rows.
-        if (first and inputs.order is None) or not self._is_quiet(loop.outer, scope, arrays):
+        if (first and not inputs.are_whole) or not self._is_quiet(loop.outer, scope, arrays):
             return None
-        from fastmnist.engine import pack
-
-        packed = pack(inputs.images(scope))
+        packed = inputs.packed(scope)
         self._held[loop.number] = _Held(loop.outer, running, inputs.rows, [weakref.ref(a) for a in arrays], packed)
         return packed
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import ast
 import builtins
 import linecache
+import sys
 import types
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 # How to get at a value from the loop: ("name", n), ("attr", path, n), ("item", path, key), ("source", k) for an array
 # that the loop runs over, ("local", n) for a variable of the generator that it runs over, ("function",) for what made
-# that, or ("global", path, n) for a name that the function at `path` uses. Data may be derived:
-# ("flipped", path), the transpose; ("flat", path), each image as one row; ("scaled", path, c), the products with c;
-# ("taken", path, path), the rows that the second array lists; ("sliced", path, path), the same, taken as k:k + 1;
-# ("eye", n), the identity.
+# that, ("drawn",) for row numbers drawn in each iteration, ("global", path, n) for a name that the function at `path`
+# uses.
+# Data may be derived: ("flipped", path), the transpose; ("flat", path), each image as one row; ("scaled", path, c), the
+# products with c; ("taken", path, path), the rows that the second array lists; ("sliced", path, path), the same, taken
+# as k:k + 1; ("eye", n), the identity.
 Path: TypeAlias = tuple[Any, ...]
 
 MISSING: Any = object()
@@ -93,6 +95,11 @@ class Scope:
         self.at_top = self.names is self.module
         self._own = () if self.at_top else frame.f_code.co_varnames + frame.f_code.co_cellvars
         self._known: dict[Path, Any] = {}
+        self._drawn: tuple[int, Any] = (0, ())
+
+    def draw(self, first: int, numbers: Any) -> None:
+        """Take row numbers that have been drawn; `first` is how many have been drawn before."""
+        self._drawn = first, numbers
 
     def resolve(self, path: Path) -> Any:
         """Return what is at `path`, or MISSING."""
@@ -127,25 +134,39 @@ class Scope:
                 return _DERIVED[kind](self.resolve(inner), self.rows(order, rows))
             case ("scaled", inner, factor):
                 return _scaled(self.rows(inner, rows), factor)
-        return self.resolve(path)[rows]
-
-    def ordered(self, path: Path, rows: slice) -> tuple[Path, Any]:
-        """Return the data that others are gathered from, and which of its rows they are; None if they are not."""
-        match path:
-            case ("taken" | "sliced" as kind, inner, order):
+            case ("drawn",):
                 import numpy as np
 
-                return inner, _DERIVED[kind](np.arange(self.count_rows(inner)), self.rows(order, rows))
+                first, numbers = self._drawn
+                return np.asarray(numbers[rows.start - first : rows.stop - first], np.int64)
+        return self.resolve(path)[rows]
+
+    def gathered_from(self, path: Path) -> Path | None:
+        """Return the data that others are gathered from, None if they are not gathered."""
+        match path:
+            case ("taken" | "sliced", tuple(inner), _):
+                return inner
             case ("scaled" | "flat" as kind, inner, *rest):
-                base, numbers = self.ordered(inner, rows)
-                return (kind, base, *rest), numbers
-        return path, None
+                base = self.gathered_from(inner)
+                return None if base is None else (kind, base, *rest)
+        return None
+
+    def numbers(self, path: Path, rows: slice) -> Any:
+        """Return which rows some of the gathered ones are."""
+        import numpy as np
+
+        kind, inner, order = path
+        if kind in ("scaled", "flat"):
+            return self.numbers(inner, rows)
+        return _DERIVED[kind](np.arange(self.count_rows(inner)), self.rows(order, rows))
 
     def count_rows(self, path: Path) -> int:
         """Return the length of data, without making them where they are derived."""
         match path:
             case ("scaled" | "flat", inner, *_) | ("taken" | "sliced", _, inner):
                 return self.count_rows(inner)
+            case ("drawn",):
+                return sys.maxsize
         return len(self.resolve(path))
 
     def is_module(self, function: Path, name: str) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 
 from fastmnist.accel.algebra import Algebra, Node, close, contains, walk
 from fastmnist.accel.program import Path, Refused, Scope, origins, shown
-from fastmnist.accel.values import Draw, Trace, Value
+from fastmnist.accel.values import Draw, Pick, Trace, Value
 from fastmnist.spec import Logarithm
 
 _OUTPUTS = ("softmax", "sigmoid", "tanh", "relu")
@@ -89,6 +89,7 @@ class Plan:
     appended: list[tuple[Path, Appended]] = field(default_factory=list)  # to which list, in each iteration
     training: dict[str, Any] | None = None
     stream: Path | None = None
+    pick: Pick | None = None  # draws the rows of each batch
     logarithm: Logarithm | None = None  # of the probabilities, where an entropy is counted
     one_hot: bool = False  # whether the counters hold for one-hot targets only
 
@@ -257,7 +258,7 @@ class _Recogniser:
                 raise Refused("the weights change in a way that is not understood", self._some_line(self.finals))
             self._train(plan, passes)
             plan.rebound = self.rebound
-        elif self.trace.draws:
+        elif self.trace.draws or self.trace.picks:
             raise Refused("random numbers are drawn without training")
         self._count(plan, passes)
         self._append(plan, passes)
@@ -420,6 +421,11 @@ class _Recogniser:
         if missing := wanted - set(self.finals):
             raise Refused(f"{min(map(shown, missing))} takes part, but is not updated")
         stream, kind, rates = self._dropout(layers)
+        pick = next(iter(self.trace.picks), None)
+        if pick is not None:
+            if any(rates):
+                raise Refused("rows and dropout masks that are drawn by turns")
+            stream = pick.stream
         if len(passes) > 1 and any(rates):
             raise Refused("dropout of samples that a batch takes one by one")
         output = layers[-1].activation
@@ -440,7 +446,7 @@ class _Recogniser:
             if self._updates(layers, passes, option, deltas, rate, repeats, finals):
                 if rate < 0:
                     raise Refused("the update climbs the error", self._some_line(self.finals))
-                plan.stream = stream
+                plan.stream, plan.pick = stream, pick
                 plan.training = {
                     "learning_rate": rate * batch,
                     "batch_size": batch,

@@ -72,7 +72,7 @@ def recognise_repetition(trace: Trace, scope: Scope) -> Repetition:
     """
     finals, counts, rebound = collect(trace, scope)
     algebra = trace.algebra
-    if trace.draws or not finals or rebound or trace.appended:
+    if trace.draws or trace.picks or not finals or rebound or trace.appended:
         raise Refused("it is not the same update again and again")
     changed = set(finals)
     steps = {}

@@ -36,16 +36,24 @@ _PLAIN = (int, float, str, bool, type(None), range, np.generic)
 
 
 class Inputs(NamedTuple):
-    """The images of some iterations: rows of an array, all of them in another order if that is given."""
+    """The images of some iterations: rows of an array, or the array that they are gathered from."""
 
     path: Path
     rows: slice
-    order: NDArray[np.int64] | None = None
+    are_whole: bool = False
 
-    def images(self, scope: Scope) -> NDArray[np.float64]:
-        """Return the array; bytes are numbers, not shares of 255."""
-        images: NDArray[Any] = scope.rows(self.path, self.rows)
-        return images.astype(np.float64, copy=False)
+    def packed(self, scope: Scope) -> Packed:
+        """Return the images, packed."""
+        from fastmnist.engine import as_packed
+
+        match self.path:
+            case ("scaled", inner, factor) if factor == 1 / 255:
+                images = scope.rows(inner, self.rows)
+                if images.dtype == np.uint8:
+                    return as_packed(images, None)
+        images = scope.rows(self.path, self.rows)
+        exact = images.dtype == np.float32
+        return as_packed(images if exact else images.astype(np.float64, copy=False), None, exact)
 
 
 class _Score(NamedTuple):
@@ -151,7 +159,6 @@ class Replacement:
         Refused
             If the arrays overlap, or the data are too short.
         """
-        plan = self.plan
         arrays = {id(a): a for a in map(scope.resolve, self._arrays)}
         kept = self._kept_as_they_are()
         for path in self.trained:
@@ -164,15 +171,6 @@ class Replacement:
         for rows in self._data:
             if rows.start + rows.count * last > scope.count_rows(rows.path):
                 raise Refused("the loop goes beyond the end of the data")
-        if isinstance(plan, Plan) and plan.labels is not None:
-            truth = _some(scope, plan.targets, first, last)
-            truth = truth if truth.ndim == 1 else np.argmax(truth, axis=1)
-            if not np.array_equal(truth, _some(scope, plan.labels, first, last)):
-                raise Refused("predictions are compared with other labels than those trained on")
-        if isinstance(plan, Plan) and plan.one_hot:
-            truth = _some(scope, plan.targets, first, last)
-            if not (np.count_nonzero(truth, axis=1) == 1).all() or not (truth.max(axis=1) == 1).all():
-                raise Refused("logarithms of one output for each sample are counted, but the targets are not one-hot")
 
     def remember(self, scope: Scope) -> None:
         """Keep what the iterations that are verified start from."""
@@ -269,7 +267,9 @@ class Replacement:
 
     def _draws(self) -> bool:
         plan = self.plan
-        return isinstance(plan, Plan) and plan.training is not None and any(plan.training["dropout"])
+        if not isinstance(plan, Plan) or plan.training is None:
+            return False
+        return plan.pick is not None or any(plan.training["dropout"])
 
     def _place_of(self, path: Path) -> Path:
         """Where the array first found at `path` is now: a place that was bound anew holds a new array."""
@@ -289,6 +289,11 @@ class Replacement:
     ) -> tuple[dict[Path, Any], dict[Path, list[Any]]]:
         """Train the arrays of `state`, or evaluate; return the counters as they are afterwards, and what lists get."""
         plan, each = self.plan, None
+        if isinstance(plan, Plan) and plan.pick is not None:
+            draw = getattr(_stream(scope, plan.stream), plan.pick.method)
+            drawn = [draw(*plan.pick.arguments, **plan.pick.keywords) for _ in range(first, last)]
+            numbers = np.concatenate([np.atleast_1d(number) for number in drawn])
+            scope.draw(len(numbers) // (last - first) * first, numbers)
         if isinstance(plan, Repetition):
             matches = plan.advance(scope, state.arrays, first, last)
             scores = {counter.path: _Score(correct=matches.get(counter.path, 0)) for counter in plan.counters}
@@ -329,8 +334,9 @@ def _train_or_evaluate(
     weights = [held[layer.weights].T if layer.flipped else held[layer.weights] for layer in plan.layers]
     biases = [held[layer.biases].reshape(-1) for layer in plan.layers if layer.biases is not None] or None
     inputs = inputs_of(plan, scope, first, last)
-    images = inputs.images(scope) if packed is None else packed
+    images = inputs.packed(scope) if packed is None else packed
     targets = _some(scope, plan.targets, first, last)
+    _check_targets(plan, targets, None if plan.labels is None else _some(scope, plan.labels, first, last))
     activations = [layer.activation for layer in plan.layers]
     network: dict[str, Any] = {"activation": activations[:-1], "output": activations[-1]}
     shares = activations[-1] == "softmax"
@@ -339,10 +345,11 @@ def _train_or_evaluate(
     if plan.training is None:
         return _Score(*scripts.evaluate(images, targets, weights, biases, **network)), None
     stream = None if plan.stream is None else scope.resolve(plan.stream)
+    order = scope.numbers(plan.images.path, _rows(plan.images, first, last)) if inputs.are_whole else None
     truths = targets + _TRACE_OF_A_TARGET if shares else targets
     prepared = scripts.prepare(
-        images, truths if inputs.order is None else _spread(truths, inputs.order, len(images)), weights, biases, None,
-        **network, **plan.training, rng=stream, drop_last=False, order=inputs.order,
+        images, truths if order is None else _spread(truths, order, len(images)), weights, biases, None,
+        **network, **plan.training, rng=stream, drop_last=False, order=order,
     )  # fmt: skip
     if shares:
         truth = prepared.settings["truth"]
@@ -360,6 +367,16 @@ def _train_or_evaluate(
     ]
     _require_digits(plan, min(score.entropy for score in each), plan.images.count)
     return _Score(totals.squared, totals.correct, totals.entropy), each
+
+
+def _check_targets(plan: Plan, targets: NDArray[Any], labels: NDArray[Any] | None) -> None:
+    """Refuse targets that are not what the counters need."""
+    if labels is not None:
+        truth = targets if targets.ndim == 1 else np.argmax(targets, axis=1)
+        if not np.array_equal(truth, labels):
+            raise Refused("predictions are compared with other labels than those trained on")
+    if plan.one_hot and not ((np.count_nonzero(targets, axis=1) == 1) & (targets.max(axis=1) == 1)).all():
+        raise Refused("logarithms of one output for each sample are counted, but the targets are not one-hot")
 
 
 def _score(outputs: NDArray[Any], targets: NDArray[Any], plan: Plan) -> _Score:
@@ -390,9 +407,9 @@ def inputs_of(plan: Plan, scope: Scope, first: int, last: int) -> Inputs:
     """Return where the images of iterations `first` to `last` - 1 are."""
     rows = _rows(plan.images, first, last)
     if plan.training is not None:
-        path, order = scope.ordered(plan.images.path, rows)
-        if order is not None and len(order) >= _WHOLE_FROM * scope.count_rows(path):
-            return Inputs(path, slice(None), order)
+        path = scope.gathered_from(plan.images.path)
+        if path is not None and rows.stop - rows.start >= _WHOLE_FROM * scope.count_rows(path):
+            return Inputs(path, slice(None), True)
     return Inputs(plan.images.path, rows)
 
 

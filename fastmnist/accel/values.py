@@ -52,6 +52,16 @@ class Draw:
 
 
 @dataclass
+class Pick:
+    """Rows drawn at random: from which stream, and the call that gives those of one iteration."""
+
+    stream: Path | None  # None: NumPy's global legacy stream
+    method: str
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+
+
+@dataclass
 class Trace:
     """What one iteration does: reads it relies on, and everything it leaves behind.
 
@@ -67,6 +77,7 @@ class Trace:
     arrays: dict[int, Value] = field(default_factory=dict)
     draws: list[Draw] = field(default_factory=list)
     draw_of: dict[Node, int] = field(default_factory=dict)
+    picks: list[Pick] = field(default_factory=list)
     lines: dict[Path, int] = field(default_factory=dict)
     set_before: list[set[Path]] = field(default_factory=list)
     appended: list[tuple[Path, Value]] = field(default_factory=list)

@@ -285,8 +285,9 @@ def _image_rows(images: ArrayLike) -> NDArray[Any]:
     return np.ascontiguousarray(x).reshape(len(x), -1)
 
 
-def _pack(x: NDArray[Any], workers: int) -> Packed:
+def _pack(x: NDArray[Any], workers: int, exact: bool = False) -> Packed:
     masks, halves, nonzeros, as_codes = _count(x, workers)
+    as_codes &= not exact or x.dtype != np.float32
     if halves.min() < 0:
         row = int(np.argmin(halves))
         column = int(np.argmin(np.isfinite(x[row])))
@@ -338,20 +339,20 @@ class _Memory:
         """Start with a free lock, as a forked child must."""
         self._lock = threading.Lock()
 
-    def packed(self, x: NDArray[Any], source: NDArray[Any], workers: int) -> Packed:
+    def packed(self, x: NDArray[Any], source: NDArray[Any], workers: int, exact: bool) -> Packed:
         """Return the packing of `x`, the rows of `source`: made anew if any byte has changed."""
         owner = source
         while isinstance(owner.base, np.ndarray):
             owner = owner.base
         place = source.__array_interface__["data"][0], source.strides
-        key = (id(owner), place, x.shape, x.dtype)
+        key = (id(owner), place, x.shape, x.dtype, exact)
         hashed = _hash(x, workers)
         with self._lock:
             known = self._packed.pop(key, None)
             if known is not None and known[0] == hashed:
                 self._packed[key] = known
                 return known[1]
-        packed = _pack(x, workers)
+        packed = _pack(x, workers, exact)
         forget = weakref.ref(owner, lambda _: self._packed.pop(key, None))
         with self._lock:
             self._packed[key] = hashed, packed, forget
@@ -386,11 +387,14 @@ def _hash(x: NDArray[Any], workers: int) -> bytes:
     return sums.tobytes() + octets[whole:].tobytes()
 
 
-def as_packed(images: ArrayLike | Packed, threads: int | None) -> Packed:
-    """Return images that are packed as they are, others packed; remembered as long as no byte of them changes."""
+def as_packed(images: ArrayLike | Packed, threads: int | None, exact: bool = False) -> Packed:
+    """Return images that are packed as they are, others packed; remembered as long as no byte of them changes.
+
+    Multiples of 1/255 that were rounded to float32 become those of float64 where that is computed with, unless `exact`.
+    """
     if isinstance(images, Packed):
         return images
     source = np.asarray(images)
     if source.nbytes < _WORTH_REMEMBERING:
-        return _pack(_image_rows(source), count_threads(threads))
-    return _MEMORY.packed(_image_rows(source), source, count_threads(threads))
+        return _pack(_image_rows(source), count_threads(threads), exact)
+    return _MEMORY.packed(_image_rows(source), source, count_threads(threads), exact)
