@@ -300,12 +300,16 @@ def prepare(
     updates_per_batch: int,
     drop_last: bool,
     order: NDArray[np.int64] | None = None,
+    l2: Sequence[tuple[float, float]] | None = None,
 ) -> Prepared:
-    """Check the arguments of `sgd_epoch`; `order` lists the images to train on, if not all as they come."""
+    """Check the arguments of `sgd_epoch`.
+
+    `order` lists the images to train on, if not all as they come; `l2` penalizes the weights and biases of each layer.
+    """
     n_hidden = len(weights) - 1
     rates = [dropout] * n_hidden if isinstance(dropout, int | float | np.number) else list(dropout)
     dropped = [_real("dropout", rate, "a share in [0, 1)", lambda v: 0 <= v < 1) for rate in rates]
-    network = _network(weights, biases, activation, output, relu_gradient, dropped)
+    network = _network(weights, biases, activation, output, relu_gradient, dropped, l2)
     _require_own_memory([weights], [biases or ()], images)
     rate = _real("learning_rate", learning_rate, "0 or more", lambda v: v >= 0)
     if dropout_gradient is None:
@@ -350,6 +354,7 @@ def _network(
     output: str,
     relu_gradient: str = "relu",
     dropout: Sequence[float] | None = None,
+    l2: Sequence[tuple[float, float]] | None = None,
 ) -> engine.FlatNetwork:
     """Check weights and biases against one another, and make room for them."""
     hidden = _hidden_activations(activation, len(weights) - 1)
@@ -381,15 +386,22 @@ def _network(
         raise ValueError(
             f"{len(rates)} shares of dropout are given for {len(hidden)} hidden layers; one for each is wanted."
         )
-    layers = _layers(tuple(w.shape[1] for w in weights), (*hidden, output), with_biases, (*rates, 0.0))
+    penalties = [(0.0, 0.0)] * len(weights) if l2 is None else l2
+    units = tuple(w.shape[1] for w in weights)
+    layers = _layers(units, (*hidden, output), with_biases, (*rates, 0.0), tuple(penalties))
     return engine.borrow(weights[0].shape[0], layers, arrays[0].dtype, relu_gradient == "straight-through")
 
 
 @lru_cache
 def _layers(
-    units: tuple[int, ...], activations: tuple[str, ...], biases: bool, rates: tuple[float, ...]
+    units: tuple[int, ...],
+    activations: tuple[str, ...],
+    biases: bool,
+    rates: tuple[float, ...],
+    l2: tuple[tuple[float, float], ...],
 ) -> tuple[spec.Layer, ...]:
-    return tuple(spec.Layer(n, name, biases, rate) for n, name, rate in zip(units, activations, rates, strict=True))
+    parts = zip(units, activations, rates, l2, strict=True)
+    return tuple(spec.Layer(n, name, biases, rate, l2=w, bias_l2=b) for n, name, rate, (w, b) in parts)
 
 
 def _describe(value: object) -> str:

@@ -500,6 +500,23 @@ STYLES = {
     "a class": (CLASS, 1),
     "three layers, a list of weights, a Generator": (DEEP, 1),
     "samples as columns": (COLUMNS, 1),
+    "samples as columns, weight decay": (
+        changed(
+            COLUMNS,
+            ("    w1 -= 0.05 * np.dot(d1, x.T)", "    w1 -= 0.05 * (np.dot(d1, x.T) + 0.2 * w1)"),
+            ("    c1 -= 0.05 * d1", "    c1 -= 0.05 * (d1 + 0.1 * c1)"),
+        ),
+        1,
+    ),
+    "samples as columns, decay of all, sigmoid": (
+        changed(
+            COLUMNS,
+            ("o = np.dot(w2, a) + c2", "o = 1 / (1 + np.exp(-(np.dot(w2, a) + c2)))"),
+            ("    w2 -= 0.05 * np.dot(d2, a.T)", "    w2 -= 0.05 * (np.dot(d2, a.T) + 0.2 * w2)"),
+            ("    c2 -= 0.05 * d2", "    c2 -= 0.05 * (d2 + 0.3 * c2)"),
+        ),
+        1,
+    ),
     "maximum": (changed(PER_SAMPLE, ("(x > 0) * x", "np.maximum(0, x)")), 2),
     "where": (changed(PER_SAMPLE, ("(x > 0) * x", "np.where(x > 0, x, 0)")), 2),
     "x * (x > 0)": (changed(PER_SAMPLE, ("(x > 0) * x", "x * (0 < x)")), 2),
@@ -769,6 +786,44 @@ STYLES = {
         2,
     ),
     **{f"a generator of batches: {how}": (generated(*program), 1) for how, program in GENERATORS.items()},
+    **{
+        f"weight decay: {how}": (
+            changed(
+                PER_SAMPLE,
+                *(
+                    (line, line.replace("alpha * ", f"alpha * ({c} * {array} + ").replace("\n", ")\n"))
+                    for line, array, c in decays
+                ),
+                *changes,
+            ),
+            2,
+        )
+        for how, decays, *changes in (
+            ("of all weights", [(UPPER, "weights_1_2", 0.02), (LOWER, "weights_0_1", 0.02)]),
+            ("of one layer", [(LOWER, "weights_0_1", 0.3)]),
+            ("of the last layer", [(UPPER, "weights_1_2", 0.3)]),
+            ("of different strength", [(UPPER, "weights_1_2", 0.01), (LOWER, "weights_0_1", 0.3)]),
+            (
+                "counted",
+                [(UPPER, "weights_1_2", 0.02), (LOWER, "weights_0_1", 0.3)],
+                (
+                    ERROR,
+                    ERROR
+                    + "        error += 0.01 * np.sum(weights_1_2 ** 2) + 0.15 * np.sum(weights_0_1 * weights_0_1)\n",
+                ),
+            ),
+            (
+                "in a list of losses",
+                [(UPPER, "weights_1_2", 0.02)],
+                (
+                    ERROR,
+                    ERROR
+                    + "        kept.append(np.sum((layer_2 - labels[i:i+1]) ** 2) + 0.5 * np.sum(np.square(weights_1_2)))\n",
+                ),
+                (RELU, "kept = []\n" + RELU),
+            ),
+        )
+    },
     **{
         f"rows drawn at random: {draw}": (drawn(draw, *changes), 1)
         for draw, *changes in (
@@ -1213,7 +1268,27 @@ NEAR_MISSES = {
         "not the gradient",
     ),
     "one layer only": (changed(PER_SAMPLE, (LOWER, "")), "not updated"),
-    "weight decay": (changed(PER_SAMPLE, (LOWER, LOWER + "        weights_0_1 *= 0.999\n")), "not the gradient"),
+    "a penalty that the update does not know": (
+        changed(PER_SAMPLE, (ERROR, ERROR + "        error += 0.01 * np.sum(weights_1_2 ** 2)\n")),
+        "counts something",
+    ),
+    "a penalty of other proportions than the update's": (
+        changed(
+            PER_SAMPLE,
+            (UPPER, UPPER.replace("alpha * ", "alpha * (0.1 * weights_1_2 + ").replace("\n", ")\n")),
+            (LOWER, LOWER.replace("alpha * ", "alpha * (0.1 * weights_0_1 + ").replace("\n", ")\n")),
+            (ERROR, ERROR + "        error += 0.01 * np.sum(weights_1_2 ** 2) + 0.02 * np.sum(weights_0_1 ** 2)\n"),
+        ),
+        "counts something",
+    ),
+    "weights that grow": (
+        changed(PER_SAMPLE, (LOWER, LOWER.replace("alpha * ", "alpha * (-0.1 * weights_0_1 + ").replace("\n", ")\n"))),
+        "not the gradient",
+    ),
+    "decay of what the update has made": (
+        changed(PER_SAMPLE, (LOWER, LOWER + "        weights_0_1 *= 0.999\n")),
+        "not the gradient",
+    ),
     "the wrong sign": (changed(PER_SAMPLE, ("weights_0_1 -=", "weights_0_1 +=")), None),
     "absolute errors": (
         changed(PER_SAMPLE, ("np.sum((layer_2 - labels[i:i+1]) ** 2)", "np.sum(np.abs(layer_2 - labels[i:i+1]))")),

@@ -608,6 +608,8 @@ class Interpreter:
         """Interpret a comparison."""
         if x.fixed and y.fixed:
             return Value(_COMPARISONS[type(op)](x.now, y.now))
+        if isinstance(op, ast.Is | ast.IsNot) and y.fixed and y.now is None and x.schedule is None:
+            return Value(isinstance(op, ast.IsNot))  # what depends on anything is not None
         if type(op) not in _MIRRORED or any(v.items or v.entries for v in (x, y)):
             raise Refused("a comparison that is not understood")
         if any(v.affine is not None or v.schedule is not None for v in (x, y)):

@@ -56,13 +56,14 @@ class _Pass:
 
 @dataclass
 class Counter:
-    """A number that grows by so much for each unit of error and entropy, each correct sample, and each iteration."""
+    """A number that grows by so much for each unit of error, entropy and penalty, each correct sample and iteration."""
 
     path: Path
     kind: type
     error: float = 0.0
     correct: float = 0.0
     entropy: float = 0.0
+    penalty: float = 0.0
     each: float = 0.0
 
 
@@ -109,6 +110,8 @@ class Plan:
         extras = ["dropout " + " and ".join(f"{rate:g}" for rate in shown)] if any(rates) else []
         if self.training["updates_per_batch"] > 1:
             extras.append(f"{self.training['updates_per_batch']} updates per batch")
+        if self.training["l2"] is not None:
+            extras.append("weight decay")
         return ", ".join([f"SGD, {words}", depth, *extras])
 
 
@@ -436,9 +439,9 @@ class _Recogniser:
         if output in ("sigmoid", "tanh", "relu"):
             slopes = [self._output_slope(output, p.values[-1]) for p in passes]
             losses.append(("squared_error", list(map(algebra.multiply, residuals, slopes))))
-        finals = [self._oriented(layer) for layer in layers]
+        finals, decays = self._decayed(layers)
         lowest = algebra.add(finals[0][0], self._array(layers[0].weights, layers[0].flipped), -1.0)
-        many = {1} if len(passes) > 1 else {1, len(algebra.terms(lowest))}
+        many = {1} if len(passes) > 1 or decays else {1, len(algebra.terms(lowest))}
         for (loss, deltas), option, repeats in product(losses, range(2 * len(_GRADIENTS)), sorted(many)):
             rate = self._rate(finals[-1][0], layers[-1], passes, deltas, repeats)
             if rate is None:
@@ -447,6 +450,7 @@ class _Recogniser:
                 if rate < 0:
                     raise Refused("the update climbs the error", self._some_line(self.finals))
                 plan.stream, plan.pick = stream, pick
+                twice = 2 * rate * batch  # the gradient of l2 w^2 is 2 l2 w
                 plan.training = {
                     "learning_rate": rate * batch,
                     "batch_size": batch,
@@ -456,12 +460,34 @@ class _Recogniser:
                     "dropout_gradient": _GRADIENTS[option % len(_GRADIENTS)],
                     "dropout_draw": kind,
                     "updates_per_batch": repeats,
+                    "l2": [(w / twice, b / twice) for w, b in decays] or None,
                 }
                 return
         raise Refused(
             "the weights' update is not the gradient of this network's loss times one rate for all layers and steps",
             self._some_line(self.finals),
         )
+
+    def _decayed(self, layers: list[Layer]) -> tuple[list[tuple[Node, Node | None]], list[tuple[float, float]]]:
+        """Return the updates without weight decay, and which share of weights and biases that takes; [] if none."""
+        finals = []
+        shares = []
+        for layer in layers:
+            weights, biases = self._oriented(layer)
+            weights, share = self._without_decay(weights, self._array(layer.weights, layer.flipped))
+            shares.append((share, 0.0))
+            # The gradient of a linear output has its biases in it, as decay would.
+            if biases is not None and (layer is not layers[-1] or layer.activation != "linear"):
+                biases, of_biases = self._without_decay(biases, self._biases(layer))
+                shares[-1] = share, of_biases
+            finals.append((weights, biases))
+        return finals, shares if any(map(any, shares)) else []
+
+    def _without_decay(self, final: Node, array: Node) -> tuple[Node, float]:
+        share = 1 - self.algebra.terms(final).get(array, 1.0)
+        if not 0 < share < 1:
+            return final, 0.0
+        return self.algebra.add(final, self.algebra.times(share, array)), share
 
     def _oriented(self, layer: Layer) -> tuple[Node, Node | None]:
         weights = self.finals[layer.weights]
@@ -567,6 +593,8 @@ class _Recogniser:
         if residuals:
             error = algebra.total([algebra.sum(algebra.multiply(r, r)) for r in residuals])
             counter.error = _take(rest, algebra.terms(error))
+        if plan.training is not None and plan.training["l2"] is not None:
+            counter.penalty = _take(rest, algebra.terms(self._penalty(plan.layers, plan.training["l2"])))
         if len(passes) > 1:
             hits = [algebra.equal(algebra.argmax(p.values[-1]), algebra.argmax(p.targets)) for p in passes]
             counter.correct = _take(rest, algebra.terms(algebra.total(hits)))
@@ -590,14 +618,26 @@ class _Recogniser:
             raise Refused(f"{shown(place)} counts something that is not understood", self._line(place))
         return counter
 
+    def _penalty(self, layers: list[Layer], l2: list[tuple[float, float]]) -> Node:
+        arrays = [
+            (path, c)
+            for layer, pair in zip(layers, l2, strict=True)
+            for path, c in zip((layer.weights, layer.biases), pair, strict=True)
+        ]
+        squares = [(c, self._array(path)) for path, c in arrays if path is not None and c]
+        algebra = self.algebra
+        return algebra.total([algebra.times(c, algebra.sum(algebra.multiply(a, a))) for c, a in squares])
+
     def _correct(self, outputs: Node, targets: Node, terms: list[Node]) -> Iterator[tuple[Node, Rows | None]]:
         """Yield the number of correct outputs as it may be spelt, and labels of their own."""
         algebra = self.algebra
+        if not any(node.op == "equal" for node in walk(terms)):
+            return
         n = outputs.shape[0]
         best = [algebra.argmax(algebra.rows(outputs, k, k + 1)) for k in range(n)]
         for whole, each, labels in self._classes(targets, n, terms):
             yield algebra.sum(algebra.equal(algebra.argmax(outputs), whole)), labels
-            yield self._total(map(algebra.equal, best, each)), labels
+            yield algebra.total(list(map(algebra.equal, best, each))), labels
 
     def _entropies(
         self, outputs: Node, targets: Node, terms: list[Node]
@@ -617,7 +657,7 @@ class _Recogniser:
             for whole, each, labels in self._classes(targets, n, terms):
                 one_hot = targets.op != "items"
                 yield algebra.sum(log(algebra.pick(outputs, whole))), labels, one_hot, logarithm
-                yield self._total(map(log, map(algebra.pick, rows, each))), labels, one_hot, logarithm
+                yield algebra.total(list(map(log, map(algebra.pick, rows, each)))), labels, one_hot, logarithm
 
     def _logarithm(self, node: Node) -> tuple[Logarithm, Node]:
         """Take a logarithm apart: what kind it is, and of what."""
@@ -654,12 +694,6 @@ class _Recogniser:
             whole = algebra.leaf("items", path, n, start, n, shape=(1, n))
             each = [algebra.leaf("items", path, n, start + k, 1, shape=(1, 1)) for k in range(n)]
             yield whole, each, Rows(path, start, n)
-
-    def _total(self, nodes: Iterable[Node]) -> Node:
-        total = self.algebra.number(0.0)
-        for node in nodes:
-            total = self.algebra.add(total, node)
-        return total
 
 
 def _take(rest: dict[Node, float], unit: dict[Node, float]) -> float:

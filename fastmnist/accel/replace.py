@@ -62,6 +62,7 @@ class _Score(NamedTuple):
     error: float = 0.0
     correct: int = 0
     entropy: float = 0.0
+    penalty: float = 0.0
 
 
 @dataclass
@@ -360,13 +361,16 @@ def _train_or_evaluate(
     if shares and totals.right_side != targets.size:
         raise Refused("softmax leaves the range of its exponentials")
     _require_digits(plan, totals.entropy, len(targets))
+    n = plan.images.count
+    score = _Score(totals.squared, totals.correct, totals.entropy, totals.penalty / n)
     if not plan.appended:
-        return _Score(totals.squared, totals.correct, totals.entropy), None
+        return score, None
     each = [
-        _Score(squared, int(correct), entropy) for squared, entropy, correct, *_ in prepared.settings["each"].tolist()
+        _Score(squared, int(correct), entropy, penalty / n)
+        for squared, entropy, correct, _, penalty in prepared.settings["each"].tolist()
     ]
-    _require_digits(plan, min(score.entropy for score in each), plan.images.count)
-    return _Score(totals.squared, totals.correct, totals.entropy), each
+    _require_digits(plan, min(one.entropy for one in each), n)
+    return score, each
 
 
 def _check_targets(plan: Plan, targets: NDArray[Any], labels: NDArray[Any] | None) -> None:
@@ -426,7 +430,7 @@ def _counted(counter: Counter, value: Any, score: _Score, n: int) -> Any:
     kind: Any = counter.kind
     if issubclass(kind, int | np.integer):
         return kind(value + round(counter.correct) * score.correct + round(counter.each) * n)
-    errors = counter.error * score.error + counter.entropy * score.entropy
+    errors = counter.error * score.error + counter.entropy * score.entropy + counter.penalty * score.penalty
     return kind(value + errors + counter.correct * score.correct + counter.each * n)
 
 
