@@ -73,6 +73,7 @@ def execute(program, replaced, verify=2):
     with (
         contextlib.redirect_stdout(out),
         np.errstate(all="ignore"),
+        np.printoptions(),  # a program may change them
         warnings.catch_warnings(action="default"),  # pytest's are errors, and then nothing is replaced
         pytest.raises(SystemExit, match="3"),
     ):
@@ -232,7 +233,8 @@ GENERATORS: dict[str, list[Any]] = {
         ("#", "if n % 8 == 0: print(n, x.sum())"),
     ],
     "left early": [
-        f"for k in range(0, len(X), size):\n    {SLICES}",
+        "class Lamp:\n    def __del__(self): print('off')\ndef batches(X, Y, size):\n    lamp = Lamp()\n"
+        "    for k in range(0, len(X), size):\n        " + SLICES,
         "batches(images, labels, 3)",
         ("for x, t in batches(images, labels, 3)", "for n, (x, t) in enumerate(batches(images, labels, 3))"),
         ("#", "if n == 15: break"),
@@ -800,6 +802,7 @@ STYLES = {
         )
         for how, decays, *changes in (
             ("of all weights", [(UPPER, "weights_1_2", 0.02), (LOWER, "weights_0_1", 0.02)]),
+            ("of nothing", [(UPPER, "weights_1_2", 0.0), (LOWER, "weights_0_1", 0)]),
             ("of one layer", [(LOWER, "weights_0_1", 0.3)]),
             ("of the last layer", [(UPPER, "weights_1_2", 0.3)]),
             ("of different strength", [(UPPER, "weights_1_2", 0.01), (LOWER, "weights_0_1", 0.3)]),
@@ -1422,11 +1425,40 @@ NEAR_MISSES = {
             ("prints", "print", "for k in range(0, 60, size):\n    print(k)\n    " + SLICES),
             ("draws", "", "for k in range(9):\n    r = np.random.randint(60, size=7)\n    yield X[r], Y[r]"),
             ("changes", "", "for k in range(0, 60, size):\n    X[k] = 0.1\n    " + SLICES),
-            ("grows", "before it is set", "for k in range(0, 60, size):\n    X *= 0.9\n    " + SLICES),
+            ("grows", "a loop over a generator", "for k in range(0, 60, size):\n    X *= 0.9\n    " + SLICES),
+            (
+                "counts what it shows",
+                "a loop over a generator",
+                "shown = 0\nfor k in range(0, 60, size):\n    if k % 20 == 0:\n        shown += 1\n        print(k, shown)\n    "
+                + SLICES,
+                "batches(images, labels, 1)",
+            ),
+            (
+                "shows what was last",
+                "a loop over a generator",
+                "for k in range(0, 60, size):\n    if k % 20 == 19: print(last)\n    last = k\n    " + SLICES,
+                "batches(images, labels, 1)",
+            ),
+            (
+                "sets in some branches",
+                "a loop over a generator",
+                "for k in range(0, 60, size):\n    if k % 20 == 0: last = k\n    if k % 20 == 19: print(last)\n    "
+                + SLICES,
+                "batches(images, labels, 1)",
+            ),
+            (
+                "loops over an array that is bound anew",
+                "an array of its own",
+                "for k in order:\n    yield X[k:k + 1], Y[k:k + 1]",
+                "batches(images, labels, 1)",
+                ("x, t in batches(images, labels, 1)", "n, (x, t) in enumerate(batches(images, labels, 1))"),
+                ("#", "if n == 30: order = np.random.permutation(60)"),
+                ("alpha,", "order = np.arange(60)\nalpha,"),
+            ),
             ("counts", "", "global n\nfor k in range(0, 60, size):\n    n = k\n    " + SLICES),
             (
                 "remembers",
-                "before it is set",
+                "a loop over a generator",
                 "rows = 3\nfor k in range(0, 60, size):\n    Y[:rows]\n    rows = k\n    " + SLICES,
             ),
             (
@@ -1614,7 +1646,18 @@ BETWEEN = {
     "by what was print": "    print(j)\n",
     "by a method": "    images.sort(axis=1)\n",
     "by what is looped over": "",
+    "by what is printed to": "    print(j)\n",
+    "by how arrays are printed": "    print(weights_1_2[0])\n",
+    "by a number of its own kind": "    number + 1\n",
     "by another thread": "    job = threading.Thread(target=fade); job.start(); job.join()\n",
+}
+
+
+SPECIAL = {
+    "by what is printed to": "import io\nclass Out(io.StringIO):\n    def write(self, text):\n        fade()\n"
+    "sys.stdout = Out()\n",
+    "by how arrays are printed": "np.set_printoptions(formatter={'float': lambda x: fade() or 'x'})\n",
+    "by a number of its own kind": "class Number(float):\n    def __add__(self, x): fade()\nnumber = Number()\n",
 }
 
 
@@ -1626,7 +1669,9 @@ def test_images_that_change_between_passes(how):
             "alpha,",
             "import threading\nview = images[:]\ndef fade(*_):\n    view[:] *= 0.9\nif "
             + repr(how == "by what was print")
-            + ": print = fade\nalpha,",
+            + ": print = fade\n"
+            + SPECIAL.get(how, "")
+            + "alpha,",
         ),
         ("    test_error = 0.0", BETWEEN[how] + "    test_error = 0.0"),
         ("(0.05, 3, 7)", "(0.05, 5, 7)"),

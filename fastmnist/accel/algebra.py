@@ -122,6 +122,8 @@ class Algebra:
         if shape not in (x.shape, y.shape):  # a column times a row
             column, row = (x, y) if x.shape[1] == 1 else (y, x)
             return self.matmul(column, row)
+        if any(a.op == "add" and not a.args for a in (x, y)):
+            return self.zeros(shape)
         (cx, ax), (cy, ay) = self.scaled(x), self.scaled(y)
         factors = [f for a in (ax, ay) for f in (a.args if a.op == "multiply" else (a,)) if f is not self.one]
         return self.times(cx * cy, self._product(self._simplify(factors), shape))

@@ -20,15 +20,22 @@ from fastmnist.accel.program import Functions, Path, Refused, Scope
 from fastmnist.accel.values import Value
 
 _ITEMS = "__fastmnist_items__"
-# What must not stand in a generator's function, but for its one yield; and what must not stand in the loop around that.
+# What must not stand in a generator's function, but for its one yield; and what must not stand in the loop around that:
+# other ways out of it, and of setting names.
 _NOWHERE: tuple[type[ast.AST], ...] = (ast.Yield, ast.YieldFrom, ast.Await, ast.Global, ast.Nonlocal)
-_NOT_IN_LOOP = (*_NOWHERE, ast.Return, ast.Break, ast.Continue)
+_NOT_IN_LOOP = (
+    *_NOWHERE, ast.Return, ast.Break, ast.Continue, ast.Delete, ast.NamedExpr, ast.Try, ast.TryStar, ast.Match,
+    ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp,
+    ast.GeneratorExp,
+)  # fmt: skip
+_INNER = (ast.For, ast.While, ast.With)
 
 
 class Generated:
     """A generator that has handed out its first item, and can go on at any other.
 
-    Its function ends with a loop over a range or an array, whose last statement is the only one that yields.
+    Its function ends with a loop over a range or an array, whose last statement is the only one that yields. It carries
+    no variable from one item to the next.
 
     Parameters
     ----------
@@ -85,7 +92,7 @@ class Generated:
     @property
     def form(self) -> Any:
         """What must be the same for a recognition to hold."""
-        return self._code, self._number
+        return self._code, self._number, self._over if isinstance(self._over, range) else "array"
 
     def value(self, at: Interpreter) -> Value:
         """Return the first item as the interpreter has it."""
@@ -95,6 +102,8 @@ class Generated:
         assert last.value.value is not None
         over = self._looped_over(at)
         if isinstance(over.now, range):
+            if over.now != self._over:
+                raise Refused("a generator would loop over another range now", self._loop.lineno)
             item = Value(over.now.start, affine=(over.now.step, over.now.start))
         else:
             item = at.subscript(over, Value(0, affine=(1, 0)))
@@ -121,13 +130,19 @@ class Generated:
         self._iterator = items if self._number is None else enumerate(items, self._number + k)
         return self._iterator
 
+    def release(self) -> None:
+        """Let go of what it holds: the loop is left."""
+        self._iterator, self._locals = iter(()), {}
+
     def _looped_over(self, at: Interpreter) -> Value:
         at.frames.append((self._names(at, [self._loop.iter]), ("function",)))
         value = at.eval(self._loop.iter)
         at.frames.pop()
-        if (value.fixed and isinstance(value.now, range)) or (value.path and type(value.now) is np.ndarray):
+        # An array that is not its own might be bound anew, where the generator goes on with this one.
+        is_array = type(value.now) is np.ndarray and value.path is not None and value.path[0] == "local"
+        if is_array or (value.fixed and isinstance(value.now, range)):
             return value
-        raise Refused("a generator that loops over neither a range nor an array", self._loop.lineno)
+        raise Refused("a generator that loops over neither a range nor an array of its own", self._loop.lineno)
 
     def _names(self, at: Interpreter, parts: list[Any]) -> dict[str, Value]:
         """Return the local variables that some code reads and the loop does not set."""
@@ -201,8 +216,37 @@ def _is_understood(source: ast.FunctionDef | ast.Lambda | None, code: types.Code
         ):
             first = not any(isinstance(n, _NOWHERE) for part in before for n in ast.walk(part))
             again = not any(isinstance(n, _NOT_IN_LOOP) for n in ast.walk(loop) if n is not last)
-            return first and again and not code.co_freevars and not code.co_cellvars
+            is_plain = not any(map(_is_private, ast.walk(loop))) and not code.co_freevars and not code.co_cellvars
+            is_fresh = _carries_nothing(loop.body, set(_stored(loop.target)), set(_stored(loop)))
+            return first and again and is_plain and is_fresh
     return False
+
+
+def _carries_nothing(body: list[ast.stmt], names: set[str], own: set[str]) -> bool:
+    """Whether each of a loop's `own` names is set before it is read, in every pass; `names` are set before `body`."""
+    for statement in body:
+        branches = (statement.body, statement.orelse) if isinstance(statement, ast.If) else ()
+        read = set(_read(statement.test if isinstance(statement, ast.If) else statement))
+        if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
+            read.add(statement.target.id)
+        if read & (own - names) or not all(_carries_nothing(branch, set(names), own) for branch in branches):
+            return False
+        new = set(_stored(statement)) - names
+        sometimes = any(new - set(_stored(*branch)) for branch in branches) or isinstance(statement, _INNER)
+        if new and sometimes:
+            return False
+        names |= new
+    return True
+
+
+def _read(node: ast.AST) -> Iterator[str]:
+    return (n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
+
+
+def _is_private(node: ast.AST) -> bool:
+    """Whether a name means another one within a class."""
+    name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+    return name.startswith("__") and not name.endswith("__")
 
 
 def _last_loop(source: ast.FunctionDef) -> ast.For:
@@ -211,8 +255,8 @@ def _last_loop(source: ast.FunctionDef) -> ast.For:
     return loop
 
 
-def _stored(node: ast.AST) -> Iterator[str]:
-    return (n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+def _stored(*nodes: ast.AST) -> Iterator[str]:
+    return (n.id for node in nodes for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
 
 
 @cache

@@ -97,6 +97,11 @@ class _Run:
         count = None if self.is_last else until - self.done
         self.handed = self._timed(count) if self.is_pending else ()
 
+    def leave(self) -> None:
+        """Let go of what the loop has run over, as it would."""
+        self.handed = ()
+        self.items.release()
+
     def _timed(self, count: int | None) -> Iterator[Any]:
         # A loop around others is not what it was as written where those are replaced.
         compared = self.verified_from is not None
@@ -207,6 +212,7 @@ class Hooks:
             return False
         if run.is_pending or run.is_last:
             del self._runs[number, id(frame)]
+            run.leave()
             return False
         run.values.clear()
         record = run.record

@@ -112,6 +112,12 @@ class Items:
             if isinstance(source, Column):
                 source.forget()
 
+    def release(self) -> None:
+        """Let go of a generator's variables: the loop is left."""
+        if isinstance(self._iterable, Generated):
+            self._iterable.release()
+            self._iterator = None
+
     def skip_to(self, k: int) -> None:
         """Leave out all items before the one with number `k`."""
         if isinstance(self._iterable, range):

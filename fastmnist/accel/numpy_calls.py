@@ -606,7 +606,6 @@ def _is_numpys(function: Any) -> bool:
     return not isinstance(function, types.FunctionType) or function.__globals__["__name__"].startswith("numpy.")
 
 
-# By the function itself, not by its name: whatever the program has put in its place is not found here.
 def _slice(at: Interpreter, arguments: list[Value], keywords: dict[str, Value]) -> Value:
     """``slice(start, stop)``."""
     if len(arguments) != 2:
@@ -614,6 +613,7 @@ def _slice(at: Interpreter, arguments: list[Value], keywords: dict[str, Value]) 
     return Value(slice(*(bound.now for bound in arguments)), items=arguments)
 
 
+# By the function itself, not by its name: whatever the program has put in its place is not found here.
 CALLS: dict[Any, Call] = {
     len: _length,
     int: _number(int),

@@ -29,12 +29,13 @@ _EXPRESSIONS = (
 _KEYWORDS = frozenset({"axis", "keepdims", "end", "sep", "flush"})
 _FUNCTIONS = {
     print, str, repr, format, len, int, float, bool, abs, round, min, max, range, zip, enumerate, time.time,
-    time.perf_counter, np.arange, np.random.permutation,
+    time.perf_counter, np.arange,
 }  # fmt: skip
 _REDUCTIONS = {np.sum, np.mean, np.max, np.min, np.argmax}  # of an array, and along an axis: no third argument, ``out``
+_OWNERS = ("builtins", "time", "numpy")  # of those functions, unless the program has put others in their place
 _METHODS = frozenset({"sum", "mean", "max", "min", "argmax"})
 _STREAMS = (np.random.RandomState, np.random.Generator)
-_NUMBERS = (int, float, str, bool, type(None), range, np.bool_, np.number)
+_PLAIN = {int, float, str, bool, type(None), range}
 
 
 @dataclass
@@ -50,13 +51,15 @@ class Between:
 
     def holds(self, scope: Scope, arrays: Sequence[NDArray[Any]]) -> bool:
         """Whether the names mean what they seem to mean, and `arrays` stay as they are."""
+        if np.get_printoptions()["formatter"]:
+            return False
         calls = {node.func.id for node in self.called if isinstance(node.func, ast.Name)}
         return (
             self.quiet
             and not self.set_anew & (self.augmented | self.shuffled | calls)
             and all(_is_alone(thread) for thread in threading.enumerate())
             and all(_is_known(scope, node) for node in self.called)
-            and all(isinstance(_value(scope, name), _NUMBERS) for name in self.augmented)
+            and all(_is_number(_value(scope, name)) for name in self.augmented)
             and all(_is_apart(_value(scope, name), arrays) for name in self.shuffled)
             and all(_is_plain(_value(scope, name)) for name in self.read - calls)
         )
@@ -147,12 +150,12 @@ def _is_plain(value: Any) -> bool:
     """Whether reading, computing with, and printing a value does no more than that."""
     if type(value) is np.ndarray:
         return value.dtype.kind in "biuf"
-    return (
-        value is MISSING
-        or isinstance(value, _NUMBERS)
-        or type(value) in _STREAMS
-        or value in (np, np.random, sys, time)
-    )
+    return value is MISSING or _is_number(value) or type(value) in _STREAMS or value in (np, np.random, sys, time)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether this is a number, or something else, of a type that is not the program's own."""
+    return type(value) in _PLAIN or (isinstance(value, np.generic) and type(value).__module__ == "numpy")
 
 
 def _is_apart(value: Any, arrays: Sequence[NDArray[Any]]) -> bool:
@@ -172,15 +175,21 @@ def _is_known(scope: Scope, call: ast.Call) -> bool:
         case ast.Attribute(value=ast.Name(id=name), attr="permutation" | "shuffle"):
             if type(_value(scope, name)) in _STREAMS:
                 return True
-        case ast.Attribute(attr="shuffle") as shuffle if scope.resolve(_path(shuffle)) == np.random.shuffle:
-            return True
+        case ast.Attribute(attr="shuffle" | "permutation" as name) as method:
+            function = scope.resolve(_path(method))
+            return getattr(function, "__self__", None) is np.random.mtrand._rand and function.__name__ == name
         case ast.Attribute(value=ast.Attribute(value=ast.Name(id=name), attr="stdout"), attr="write" | "flush"):
-            return _value(scope, name) is sys and type(sys.stdout) in (io.TextIOWrapper, io.StringIO)
+            return _value(scope, name) is sys and _prints_plainly()
     function = scope.resolve(_path(call.func))
     try:
-        return function in _FUNCTIONS or (function in _REDUCTIONS and len(call.args) < 3)
+        is_known = function in _FUNCTIONS or (function in _REDUCTIONS and len(call.args) < 3)
     except TypeError:
         return False
+    return is_known and function.__module__ in _OWNERS and (function is not print or _prints_plainly())
+
+
+def _prints_plainly() -> bool:
+    return type(sys.stdout) in (io.TextIOWrapper, io.StringIO)
 
 
 def _path(function: ast.expr) -> Path:

@@ -105,4 +105,5 @@ def _table(records: Sequence[Record]) -> None:
 
 
 def _print(text: str) -> None:
-    print(f"[fastmnist] {text}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"[fastmnist] {text}\n")
+    sys.stderr.flush()
