@@ -344,6 +344,13 @@ STYLES = {
             ("some twice", "images[order[i:i+1]]", "np.random.randint(60, size=70)"),
             ("slices", "images[order[i]:order[i]+1]", "np.random.permutation(60)"),
             ("scaled", "images[order[i:i+1]] * 0.5", "np.random.permutation(60)"),
+            ("of two axes", "images.reshape(60, 4, 5)[order[i:i+1]].reshape(1, -1)", "np.random.permutation(60)"),
+            (
+                "of two axes, one by one",
+                "images.reshape(60, 4, 5)[order[i]].reshape(1, 20)",
+                "np.random.permutation(60)",
+            ),
+            ("flat", "images.reshape(60, -1)[order[i:i+1]]", "np.random.permutation(60)"),
         )
     },
     "slices with two indices": (

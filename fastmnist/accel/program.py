@@ -13,10 +13,8 @@ from typing import Any, TypeAlias
 # How to get at a value from the loop: ("name", n), ("attr", path, n), ("item", path, key), ("source", k) for an array
 # that the loop runs over, ("local", n) for a variable of the generator that it runs over, ("function",) for what made
 # that, ("drawn",) for row numbers drawn in each iteration, ("global", path, n) for a name that the function at `path`
-# uses.
-# Data may be derived: ("flipped", path), the transpose; ("flat", path), each image as one row; ("scaled", path, c), the
-# products with c; ("taken", path, path), the rows that the second array lists; ("sliced", path, path), the same, taken
-# as k:k + 1; ("eye", n), the identity.
+# uses. Data may be derived: ("flipped", path), the transpose; ("scaled", path, c), the products with c; ("taken", path,
+# path), the rows that the second array lists; ("sliced", path, path), the same, as k:k + 1; ("eye", n), the identity.
 Path: TypeAlias = tuple[Any, ...]
 
 MISSING: Any = object()
@@ -42,7 +40,6 @@ def _sliced(array: Any, rows: Any) -> Any:
 
 _DERIVED: dict[str, Any] = {
     "flipped": lambda array: array.T,
-    "flat": lambda array: array.reshape(len(array), -1),
     "scaled": _scaled,
     "taken": lambda array, rows: array[rows],
     "sliced": _sliced,
@@ -146,9 +143,9 @@ class Scope:
         match path:
             case ("taken" | "sliced", tuple(inner), _):
                 return inner
-            case ("scaled" | "flat" as kind, inner, *rest):
+            case ("scaled", inner, factor):
                 base = self.gathered_from(inner)
-                return None if base is None else (kind, base, *rest)
+                return None if base is None else ("scaled", base, factor)
         return None
 
     def numbers(self, path: Path, rows: slice) -> Any:
@@ -156,14 +153,14 @@ class Scope:
         import numpy as np
 
         kind, inner, order = path
-        if kind in ("scaled", "flat"):
+        if kind == "scaled":
             return self.numbers(inner, rows)
         return _DERIVED[kind](np.arange(self.count_rows(inner)), self.rows(order, rows))
 
     def count_rows(self, path: Path) -> int:
         """Return the length of data, without making them where they are derived."""
         match path:
-            case ("scaled" | "flat", inner, *_) | ("taken" | "sliced", _, inner):
+            case ("scaled", inner, _) | ("taken" | "sliced", _, inner):
                 return self.count_rows(inner)
             case ("drawn",):
                 return sys.maxsize
