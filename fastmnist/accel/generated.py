@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fastmnist.accel.interpret import Interpreter
 from fastmnist.accel.program import Functions, Path, Refused, Scope
+from fastmnist.accel.rewrite import stored
 from fastmnist.accel.values import Value
 
 _ITEMS = "__fastmnist_items__"
@@ -63,7 +64,7 @@ class Generated:
         first = next(iterator)
         self._iterator: Iterator[Any] = chain([first], iterator)
         names = generator.gi_frame.f_locals
-        self._locals = {name: names[name] for name in names.keys() - set(_stored(self._loop))}
+        self._locals = {name: names[name] for name in names.keys() - stored(self._loop)}
         self._globals = generator.gi_frame.f_globals
         self._refusal: Refused | None = None
         self._over: range | NDArray[Any] = range(0)
@@ -113,13 +114,8 @@ class Generated:
         value = at.eval(last.value.value)
         at.frames.pop()
         trace = at.trace
-        if (
-            trace.bindings
-            or trace.appended
-            or trace.draws
-            or trace.picks
-            or any(v.version for v in trace.arrays.values())
-        ):
+        changes = any(array.version for array in trace.arrays.values())
+        if trace.bindings or trace.appended or trace.is_random or changes:
             raise Refused("a generator that does more than hand out items", self._loop.lineno)
         return value if self._number is None else at.pack([Value(self._number, affine=(1, self._number)), value])
 
@@ -217,7 +213,7 @@ def _is_understood(source: ast.FunctionDef | ast.Lambda | None, code: types.Code
             first = not any(isinstance(n, _NOWHERE) for part in before for n in ast.walk(part))
             again = not any(isinstance(n, _NOT_IN_LOOP) for n in ast.walk(loop) if n is not last)
             is_plain = not any(map(_is_private, ast.walk(loop))) and not code.co_freevars and not code.co_cellvars
-            is_fresh = _carries_nothing(loop.body, set(_stored(loop.target)), set(_stored(loop)))
+            is_fresh = _carries_nothing(loop.body, stored(loop.target), stored(loop))
             return first and again and is_plain and is_fresh
     return False
 
@@ -231,8 +227,8 @@ def _carries_nothing(body: list[ast.stmt], names: set[str], own: set[str]) -> bo
             read.add(statement.target.id)
         if read & (own - names) or not all(_carries_nothing(branch, set(names), own) for branch in branches):
             return False
-        new = set(_stored(statement)) - names
-        sometimes = any(new - set(_stored(*branch)) for branch in branches) or isinstance(statement, _INNER)
+        new = stored(statement) - names
+        sometimes = any(new - stored(*branch) for branch in branches) or isinstance(statement, _INNER)
         if new and sometimes:
             return False
         names |= new
@@ -253,10 +249,6 @@ def _last_loop(source: ast.FunctionDef) -> ast.For:
     loop = source.body[-1]
     assert isinstance(loop, ast.For)
     return loop
-
-
-def _stored(*nodes: ast.AST) -> Iterator[str]:
-    return (n.id for node in nodes for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
 
 
 @cache

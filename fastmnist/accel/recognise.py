@@ -31,6 +31,10 @@ class Rows:
     start: int
     count: int
 
+    def of(self, first: int, last: int) -> slice:
+        """Return those of iterations `first` to `last` - 1."""
+        return slice(self.start + first * self.count, self.start + last * self.count)
+
 
 @dataclass
 class Layer:
@@ -261,7 +265,7 @@ class _Recogniser:
                 raise Refused("the weights change in a way that is not understood", self._some_line(self.finals))
             self._train(plan, passes)
             plan.rebound = self.rebound
-        elif self.trace.draws or self.trace.picks:
+        elif self.trace.is_random:
             raise Refused("random numbers are drawn without training")
         self._count(plan, passes)
         self._append(plan, passes)
@@ -475,12 +479,12 @@ class _Recogniser:
         for layer in layers:
             weights, biases = self._oriented(layer)
             weights, share = self._without_decay(weights, self._array(layer.weights, layer.flipped))
-            shares.append((share, 0.0))
+            of_biases = 0.0
             # The gradient of a linear output has its biases in it, as decay would.
             if biases is not None and (layer is not layers[-1] or layer.activation != "linear"):
                 biases, of_biases = self._without_decay(biases, self._biases(layer))
-                shares[-1] = share, of_biases
             finals.append((weights, biases))
+            shares.append((share, of_biases))
         return finals, shares if any(map(any, shares)) else []
 
     def _without_decay(self, final: Node, array: Node) -> tuple[Node, float]:

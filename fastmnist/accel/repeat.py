@@ -72,7 +72,7 @@ def recognise_repetition(trace: Trace, scope: Scope) -> Repetition:
     """
     finals, counts, rebound = collect(trace, scope)
     algebra = trace.algebra
-    if trace.draws or trace.picks or not finals or rebound or trace.appended:
+    if trace.is_random or not finals or rebound or trace.appended:
         raise Refused("it is not the same update again and again")
     changed = set(finals)
     steps = {}
@@ -147,7 +147,7 @@ def _matrix(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _best(scope: Scope, rows: Rows, first: int, last: int) -> NDArray[Any]:
-    best: NDArray[Any] = np.argmax(scope.rows(rows.path, slice(rows.start + first, rows.start + last)), axis=1)
+    best: NDArray[Any] = np.argmax(scope.rows(rows.path, rows.of(first, last)), axis=1)
     return best
 
 

@@ -170,7 +170,7 @@ class Replacement:
             if is_shared or (path not in kept and items.touches(array)):
                 raise Refused(f"{shown(path)} shares its memory with another array")
         for rows in self._data:
-            if rows.start + rows.count * last > scope.count_rows(rows.path):
+            if rows.of(first, last).stop > scope.count_rows(rows.path):
                 raise Refused("the loop goes beyond the end of the data")
 
     def remember(self, scope: Scope) -> None:
@@ -346,7 +346,7 @@ def _train_or_evaluate(
     if plan.training is None:
         return _Score(*scripts.evaluate(images, targets, weights, biases, **network)), None
     stream = None if plan.stream is None else scope.resolve(plan.stream)
-    order = scope.numbers(plan.images.path, _rows(plan.images, first, last)) if inputs.are_whole else None
+    order = scope.numbers(plan.images.path, plan.images.of(first, last)) if inputs.are_whole else None
     truths = targets + _TRACE_OF_A_TARGET if shares else targets
     prepared = scripts.prepare(
         images, truths if order is None else _spread(truths, order, len(images)), weights, biases, None,
@@ -409,7 +409,7 @@ def _require_digits(plan: Plan, entropy: float, n: int) -> None:
 
 def inputs_of(plan: Plan, scope: Scope, first: int, last: int) -> Inputs:
     """Return where the images of iterations `first` to `last` - 1 are."""
-    rows = _rows(plan.images, first, last)
+    rows = plan.images.of(first, last)
     if plan.training is not None:
         path = scope.gathered_from(plan.images.path)
         if path is not None and rows.stop - rows.start >= _WHOLE_FROM * scope.count_rows(path):
@@ -506,12 +506,8 @@ def _stream(scope: Scope, path: Path | None) -> Any:
 
 def _some(scope: Scope, rows: Rows, first: int, last: int) -> NDArray[Any]:
     """Rows of the data that iterations `first` to `last` - 1 take."""
-    some: NDArray[Any] = scope.rows(rows.path, _rows(rows, first, last))
+    some: NDArray[Any] = scope.rows(rows.path, rows.of(first, last))
     return some
-
-
-def _rows(rows: Rows, first: int, last: int) -> slice:
-    return slice(rows.start + first * rows.count, rows.start + last * rows.count)
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -168,8 +168,8 @@ class _Rewriter(ast.NodeTransformer):
         replaced: list[ast.stmt] = [node]
         if loop.refused is None:
             again = self._visited(again)
-            names = sorted({n.id for part in loop.node.body for n in ast.walk(part) if _is_store(n)})  # type: ignore
-            replaced = _hooked(loop.number, node, again, names if self.scopes else [])
+            names = sorted(stored(*loop.node.body)) if self.scopes else []
+            replaced = _hooked(loop.number, node, again, names)
         self.enclosing.pop()
         return replaced
 
@@ -208,8 +208,9 @@ class _Rewriter(ast.NodeTransformer):
         return node
 
 
-def _is_store(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+def stored(*nodes: ast.AST) -> set[str]:
+    """Return the names that some code sets."""
+    return {n.id for node in nodes for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
 
 
 def _hook(name: str, *arguments: ast.expr) -> ast.Call:

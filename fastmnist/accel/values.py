@@ -83,6 +83,11 @@ class Trace:
     appended: list[tuple[Path, Value]] = field(default_factory=list)
     looks: Counter[int] = field(default_factory=Counter)
 
+    @property
+    def is_random(self) -> bool:
+        """Whether it draws random numbers."""
+        return bool(self.draws or self.picks)
+
 
 def logical(value: Any) -> Shape:
     """Return the shape of a value as a matrix; of images, each as one row."""
