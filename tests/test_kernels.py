@@ -178,6 +178,26 @@ def test_vector_operations(dtype, width):
 
 
 @jit
+def _half_operations(a, offsets, x, out, stride):
+    there, apart = simd.vload(a, 2, offsets, simd.HALVES_3), simd.vload(a, 1, 9, simd.HALVES_3)
+    simd.vaccumulate(out, 3, stride, simd.vfma(simd.vsplat(x, simd.HALVES_3), there, apart))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_halves_of_tiles_from_anywhere(dtype):
+    random = np.random.default_rng(1)
+    a, out = (random.standard_normal(100).astype(dtype) for _ in range(2))
+    half = spec.TILE_BYTES // np.dtype(dtype).itemsize // 2
+    offsets = (0, 50, 31)
+    expected = out.copy()
+    for k, offset in enumerate(offsets):
+        at = 3 + k * half
+        expected[at : at + half] += dtype(3) * a[2 + offset :][:half] + a[1 + 9 * k :][:half]
+    _half_operations(a, offsets, dtype(3), out, half)
+    np.testing.assert_allclose(out, expected, rtol=tolerance(dtype), atol=tolerance(dtype))
+
+
+@jit
 def _accumulate_sums(a, b, out, width):
     x = simd.vload(a, 1, 16, width)
     y = simd.vload(b, 1, 16, width)
@@ -350,11 +370,17 @@ def test_bytes_and_their_255ths_take_one_byte_an_entry():
 
 
 @jit
-def _first_layer(b, blocks, weights, n_rows, n_tiles, out, deltas, updated):
-    for t0, t1 in ((0, n_tiles // 3), (n_tiles // 3, n_tiles)):
-        for part in range(2):
-            sparse.sparse_forward(b, blocks, weights, 0, n_rows, n_tiles, out, 0, t0, t1, part, part + 1)
-        sparse.sparse_update(b, blocks, deltas, 0, n_rows, n_tiles, updated, 0, t0, t1, 0, 2)
+def _first_layer(w, n_workers, blocks, weights, n_rows, n_tiles, out, deltas, updated):
+    for b in range(blocks.start.size + 1):
+        if b < blocks.start.size:
+            sparse.decode_values(b, blocks, w, n_workers)
+        for t0, t1 in ((0, n_tiles // 3), (n_tiles // 3, n_tiles)):
+            for part in range(2 if b < blocks.start.size else 0):
+                at = sparse.values_at(b, blocks, w, n_workers)
+                sparse.sparse_forward(b, blocks, at, weights, 0, n_rows, n_tiles, out[b], 0, t0, t1, part, part + 1)
+            if b > 0:
+                at = sparse.values_at(b - 1, blocks, w, n_workers)
+                sparse.sparse_update(b - 1, blocks, at, deltas[b - 1], 0, n_rows, n_tiles, updated, 0, t0, t1, 0, 2)
 
 
 @settings(max_examples=40)
@@ -364,21 +390,48 @@ def _first_layer(b, blocks, weights, n_rows, n_tiles, out, deltas, updated):
     units=SIZES,
     rows=st.sampled_from([1, 2, 5, 12, PER_SAMPLE_BLOCK]),
     density=st.sampled_from([0, 0.2, 0.6, 1]),
+    values=st.sampled_from(["floats", "bytes", "decoded"]),
 )
-def test_first_layer_products(dtype, inputs, units, rows, density):
-    x = sparse_matrix(rows, inputs, density, dtype)
-    w, d = sparse_matrix(inputs, units, 1, dtype, 1), sparse_matrix(rows, units, 1, dtype, 2)
+def test_first_layer_products(dtype, inputs, units, rows, density, values):
+    n_blocks = 3
+    x = sparse_matrix(n_blocks * rows, inputs, density, dtype)
+    x[:rows, inputs // 2 :] = 0  # blocks differ in size
+    if values != "floats":
+        x = ((np.abs(x) * 60).clip(0, 255).astype(np.uint8) / 255).astype(dtype)
+    w, d = sparse_matrix(inputs, units, 1, dtype, 1), sparse_matrix(n_blocks * rows, units, 1, dtype, 2)
     blocks = fm.pack(x).blocks(np.dtype(dtype), rows, 1)
+    worker, n_workers = 1, 3
+    if values == "decoded":
+        blocks = flat._decoding(blocks, n_workers)
+        assert blocks.codes.size == 0 or blocks.values.dtype == dtype
+        blocks.values[:] = np.nan
     network = FlatNetwork(inputs, [spec.Layer(units, biases=False)], np.dtype(dtype))
     network.set([w], None)
-    out, updated = tiled(np.zeros_like(d)), network.params.copy()
+    deltas = np.stack([tiled(part) for part in np.split(d, n_blocks)])
+    out, updated = np.zeros_like(deltas), network.params.copy()
     n_rows, n_tiles = network.layout.n_rows, network.layout.tiles(units)
-    _first_layer(0, blocks, network.params, n_rows, n_tiles, out, tiled(d), updated)
+    _first_layer(worker, n_workers, blocks, network.params, n_rows, n_tiles, out, deltas, updated)
     close = {"rtol": 1e-4, "atol": tolerance(dtype) * 50}
-    np.testing.assert_allclose(untiled(out, rows, units), x @ w, **close)
+    got = np.concatenate([untiled(part, rows, units) for part in out])
+    np.testing.assert_allclose(got, x @ w, **close)
     network.params[:] = updated
     network.get([w_after := np.empty_like(w)], None)
     np.testing.assert_allclose(w_after, w + x.T @ d, **close)
+
+
+@jit
+def _decode(b, blocks, w, n_workers):
+    sparse.decode_values(b, blocks, w, n_workers)
+    return sparse.values_at(b, blocks, w, n_workers)
+
+
+def test_each_worker_keeps_the_values_of_two_blocks():
+    x = (np.abs(sparse_matrix(64, 31, 0.3, np.float64)) * 60).clip(0, 255).astype(np.uint8)
+    blocks = flat._decoding(fm.pack(x).blocks(np.dtype(np.float64), 16, 1), 2)
+    places = [_decode(b, blocks, w, 2) for b, w in ((0, 0), (1, 0), (2, 1), (3, 1))]
+    ends = [*2 * blocks.start[1:], blocks.codes.size]
+    for at, begin, end in zip(places, 2 * blocks.start, ends, strict=True):
+        assert (blocks.values[at : at + end - begin] == blocks.codes[begin:end] / 255).all()
 
 
 @pytest.mark.parametrize("density", [0.1, 0.45])

@@ -301,8 +301,8 @@ class FlatNetwork:
                 weights = sgd.Parameters(self.params, self._grads, self._slots[1], self._slots[2], factors)
                 some_updates = updates._replace(rates=rates[first:last], steps_before=steps_before + first)
                 run_workers(
-                    sgd.train_batches, workers, counter(), paces_for(workers), blocks, self.table, weights, dropout,
-                    some, some_updates, values, deltas, scores, some_totals,
+                    sgd.train_batches, workers, counter(), paces_for(workers), _decoding(blocks, workers), self.table,
+                    weights, dropout, some, some_updates, values, deltas, scores, some_totals,
                 )  # fmt: skip
             if progress is not None:
                 progress(row_1)
@@ -404,7 +404,7 @@ class FlatNetwork:
                 blocks = _some_blocks(fixed, first, last, row_1 - row_0)
             workers = min(threads, last - first) if per_block * (last - first) > _PARALLEL_FROM else 1
             run_workers(
-                infer, workers, counter(), blocks, self.table, self.params,
+                infer, workers, counter(), _decoding(blocks, workers), self.table, self.params,
                 self._undropped, _some_rows(truth, rows),
                 scratch(workers * capacity * self.layout.n_values, self.dtype),
                 outputs[row_0:row_1], scores[row_0:row_1],
@@ -476,6 +476,15 @@ def _some_blocks(blocks: sparse.Blocks, first: int, last: int, n_rows: int) -> s
         active=blocks.active[first:last],
         first=blocks.first[first:last],
     )
+
+
+def _decoding(blocks: sparse.Blocks, workers: int) -> sparse.Blocks:
+    """Blocks for kernels that turn bytes into floats as they go along; other blocks as they are."""
+    if blocks.values.dtype != np.uint8:
+        return blocks
+    tile = spec.TILE_BYTES // blocks.table.itemsize
+    size = -(-2 * blocks.most // tile) * tile
+    return blocks._replace(codes=blocks.values, values=scratch(2 * workers * size, blocks.table.dtype))
 
 
 def _some_rows(truth: Truth, rows: slice | NDArray[np.int64]) -> Truth:

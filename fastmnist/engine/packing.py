@@ -157,9 +157,11 @@ class Packed:
         return sparse.Blocks(
             capacity=capacity,
             n_rows=len(images),
+            most=0,
             rows=np.empty(0, _index_dtype(capacity)),
             values=np.empty(0, images.dtype if images.dtype == np.uint8 else dtype),
             table=table,
+            codes=np.empty(0, np.uint8),
             start=np.zeros(n_blocks, np.int64),
             n_active=np.empty((n_blocks, 0), np.int64),
             active=np.empty((n_blocks, 0), np.int32),
@@ -200,9 +202,11 @@ class Packed:
         blocks = sparse.Blocks(
             capacity=capacity,
             n_rows=len(order),
+            most=int(sizes.max()),
             rows=_room(n_halves, np.dtype(_index_dtype(capacity)), used and used.rows),
             values=_room(2 * n_halves, entries.values.dtype, used and used.values),
             table=self._table(dtype),
+            codes=np.empty(0, np.uint8),
             start=np.concatenate(([0], np.cumsum(sizes)[:-1])),
             n_active=np.empty((n_blocks, 2 * sparse.PARTS), np.int64),
             active=np.empty((n_blocks, stride), np.int32),

@@ -14,7 +14,7 @@ from fastmnist.kernels.barrier import take
 from fastmnist.kernels.dense import dots, product
 from fastmnist.kernels.pointwise import activate, finish_outputs, score_outputs
 from fastmnist.kernels.simd import W1, lanes_of, vload, vsplat, vstore
-from fastmnist.kernels.sparse import PARTS, panel_part, rows_of, sparse_forward
+from fastmnist.kernels.sparse import PARTS, decode_values, panel_part, rows_of, sparse_forward, values_at
 from fastmnist.spec import (
     ACTIVATION,
     BIASES,
@@ -69,10 +69,11 @@ def set_rows(values, at, row_step, tile_step, r0, r1, t0, t1, params, biases):
 
 
 @kernel
-def first_layer_forward(b, blocks, layers, params, values, at, t0, t1, part_0, part_1):
+def first_layer_forward(b, blocks, inputs_at, layers, params, values, at, t0, t1, part_0, part_1):
     """Pre-activations of the first layer's tiles t0 <= t < t1 for block b; the biases go with the first part.
 
-    Of sparse inputs, from parts part_0 <= part < part_1; dense ones are always taken whole.
+    Of sparse inputs, whose values begin at inputs_at, from parts part_0 <= part < part_1; dense ones are always taken
+    whole.
     """
     lanes = lanes_of(values)
     n_rows = rows_of(b, blocks)
@@ -93,8 +94,9 @@ def first_layer_forward(b, blocks, layers, params, values, at, t0, t1, part_0, p
             t += n
     else:
         sparse_forward(
-            b, blocks, params, layers[0, WEIGHTS], layers[0, ROWS], n_tiles, values, at, t0, t1, part_0, part_1
-        )
+            b, blocks, inputs_at, params, layers[0, WEIGHTS], layers[0, ROWS], n_tiles, values, at, t0, t1,
+            part_0, part_1,
+        )  # fmt: skip
 
 
 @inlined
@@ -174,7 +176,9 @@ def infer(w, n_workers, queue, blocks, layers, params, dropout, truth, values, o
     b = take(queue)
     while b < n_blocks:
         n_rows = rows_of(b, blocks)
-        first_layer_forward(b, blocks, layers, params, values, at, ZERO, layers[0, OUT_TILES], ZERO, PARTS)
+        decode_values(b, blocks, w, n_workers)
+        inputs_at = values_at(b, blocks, w, n_workers)
+        first_layer_forward(b, blocks, inputs_at, layers, params, values, at, ZERO, layers[0, OUT_TILES], ZERO, PARTS)
         if last > 0:
             activate(
                 values, at, lanes, step, ZERO, n_rows, layers[0, N_OUT], ZERO, layers[0, OUT_TILES],

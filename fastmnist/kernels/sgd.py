@@ -37,11 +37,13 @@ from fastmnist.kernels.simd import W1, W2, W3, W4, W5, group_size, lanes_of, pre
 from fastmnist.kernels.sparse import (
     PARTS,
     count_panels,
+    decode_values,
     gram_row,
     panel_end,
     panel_part,
     rows_of,
     sparse_update,
+    values_at,
 )
 from fastmnist.spec import (
     ACTIVATION,
@@ -89,10 +91,11 @@ class Parameters(NamedTuple):
 
 
 @kernel
-def first_layer_update(b, blocks, layers, deltas, target, t0, t1, part_0, part_1):
+def first_layer_update(b, blocks, inputs_at, layers, deltas, target, t0, t1, part_0, part_1):
     """Target += x^T deltas for the first layer's tiles t0 <= t < t1: weights, and with the first part the biases.
 
-    Of sparse inputs, for parts part_0 <= part < part_1; dense ones are always taken whole.
+    Of sparse inputs, whose values begin at inputs_at, for parts part_0 <= part < part_1; dense ones are always taken
+    whole.
     """
     lanes = lanes_of(target)
     n_rows = rows_of(b, blocks)
@@ -111,8 +114,9 @@ def first_layer_update(b, blocks, layers, deltas, target, t0, t1, part_0, part_1
             t += n
     else:
         sparse_update(
-            b, blocks, deltas, ZERO, layers[0, ROWS], n_tiles, target, layers[0, WEIGHTS], t0, t1, part_0, part_1
-        )
+            b, blocks, inputs_at, deltas, ZERO, layers[0, ROWS], n_tiles, target, layers[0, WEIGHTS], t0, t1,
+            part_0, part_1,
+        )  # fmt: skip
     if part_0 == 0 and layers[0, BIASES] >= 0:
         add_rows(deltas, ZERO, blocks.capacity, n_rows, target, layers[0, BIASES], t0, t1, 1.0)
 
@@ -327,11 +331,15 @@ def train_per_sample(
         while job >= 0:
             t0, t1, part_0, part_1 = _job_tiles(job, split, n_tiles)
             if k >= 2:
-                _fetch_tiles(deltas[k % 2], blocks.capacity, rows_of(first + k - 2, blocks), t0, t1)
-                first_layer_update(first + k - 2, blocks, layers, deltas[k % 2], params, t0, t1, part_0, part_1)
+                b = first + k - 2
+                _fetch_tiles(deltas[k % 2], blocks.capacity, rows_of(b, blocks), t0, t1)
+                inputs_at = values_at(b, blocks, w, n_workers)
+                first_layer_update(b, blocks, inputs_at, layers, deltas[k % 2], params, t0, t1, part_0, part_1)
             if k < n:
+                b = first + k
                 at = aside if part_0 else ZERO
-                first_layer_forward(first + k, blocks, layers, params, values[k % 2], at, t0, t1, part_0, part_1)
+                inputs_at = values_at(b, blocks, w, n_workers)
+                first_layer_forward(b, blocks, inputs_at, layers, params, values[k % 2], at, t0, t1, part_0, part_1)
             job_done(counts)
             job = next_job(step, n_jobs, counts)
         step = next_step(w, step, n_jobs, counts)
@@ -395,7 +403,7 @@ def _collapse_repeats(layers, params, sums, t0, t1, repeats):
 
 
 @kernel
-def _gradients(b, repeat, blocks, layers, weights, dropout, updates, values, deltas, t, end):
+def _gradients(b, repeat, blocks, inputs_at, layers, weights, dropout, updates, values, deltas, t, end):
     """Tiles t to `end`, of one panel: the first layer's deltas for block b, and gradients, or updates if direct.
 
     The gradients are those of the first layer, and of the weights that its values meet in the layer above. `repeat`
@@ -427,7 +435,7 @@ def _gradients(b, repeat, blocks, layers, weights, dropout, updates, values, del
     elif collapsed:
         _scale_rows(deltas, step, n_rows, t, end, updates.repeats)
     if last_repeat:
-        first_layer_update(b, blocks, layers, deltas, target, t, end, ZERO, PARTS)
+        first_layer_update(b, blocks, inputs_at, layers, deltas, target, t, end, ZERO, PARTS)
 
 
 @inlined
@@ -604,6 +612,8 @@ def train_batches(
         for repeat in range(repeats if b > 0 else 1):
             fresh = b == 0 or repeat == repeats - 1
             started = _now(n_workers)
+            if fresh and b < n_blocks:
+                decode_values(b, blocks, w, n_workers)
             for sweep in range(1 + clips):
                 # A panel at a time, whose parameters, gradient and deltas stay near meanwhile: gradient, update and the
                 # next block's product. Norms are known only once all gradients are there: then updates wait.
@@ -612,13 +622,15 @@ def train_batches(
                 while t < t1:
                     end = panel_end(t, t1, n_tiles)
                     if sums:
-                        _gradients(b - 1, repeat, blocks, layers, weights, dropout, updates, values, deltas, t, end)
+                        at = values_at(b - 1, blocks, w, n_workers)
+                        _gradients(b - 1, repeat, blocks, at, layers, weights, dropout, updates, values, deltas, t, end)
                         if penalizes:
                             _penalize(w, n_workers, paces, ZERO, t, end, layers, weights, updates.penalties)
                     if b > 0 and moves and not updates.direct:
                         _optimize(w, n_workers, paces, b - 1, ZERO, t, end, layers, weights, updates)
                     if b < n_blocks and moves and fresh:
-                        first_layer_forward(b, blocks, layers, params, values, ZERO, t, end, ZERO, PARTS)
+                        at = values_at(b, blocks, w, n_workers)
+                        first_layer_forward(b, blocks, at, layers, params, values, ZERO, t, end, ZERO, PARTS)
                         activate_first(b, blocks, layers, dropout, values, ZERO, rows_of(b, blocks), t, end)
                     t = end
                 if sums:

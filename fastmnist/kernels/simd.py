@@ -6,7 +6,8 @@ tuple of one to five tiles. Every operation acts lane by lane with one rounding 
 so a lane's result depends neither on the number of tiles worked on together nor on the thread.
 
 The number of tiles travels in a type: `width` arguments are tuples whose *length* is the number of tiles (`W1`, `W4`,
-...), which lets one kernel source serve all without recompiling for any network size.
+...), or of halves of tiles (`HALVES_3`), which lets one kernel source serve all without recompiling for any network
+size.
 
 With ``NUMBA_DISABLE_JIT=1`` the same names are NumPy functions, so that the kernels run as plain Python.
 """
@@ -27,15 +28,17 @@ W2 = (0, 0)
 W3 = (0, 0, 0)
 W4 = (0, 0, 0, 0)
 W5 = (0, 0, 0, 0, 0)
+# Halves of tiles: registers of AVX2.
+HALVES_3 = (False, False, False)
 
 
 class Tile(types.Type):
-    """64 bytes of floats of type `dtype`, held in registers."""
+    """64 bytes of floats of type `dtype`, or half as many, held in registers."""
 
-    def __init__(self, dtype: types.Float) -> None:
+    def __init__(self, dtype: types.Float, half: bool = False) -> None:
         self.dtype = dtype
-        self.lanes = TILE_BYTES * 8 // dtype.bitwidth
-        super().__init__(name=f"Tile({dtype})")
+        self.lanes = TILE_BYTES * 8 // dtype.bitwidth // (2 if half else 1)
+        super().__init__(name=f"Tile({dtype}, {self.lanes})")
 
 
 @register_model(Tile)
@@ -48,7 +51,7 @@ class TileModel(models.PrimitiveModel):
 
 
 def _group(dtype, width):
-    return types.UniTuple(Tile(dtype), width.count)
+    return types.UniTuple(Tile(dtype, half=width.dtype == types.boolean), width.count)
 
 
 def _suffix(vector: ir.VectorType) -> str:
@@ -84,9 +87,12 @@ def _pointer(context, builder, array_type, array_value, index, lanes):
 
 
 def _tile_pointers(context, builder, array_type, array, index, stride, count, lanes):
-    """Addresses of `count` tiles, `stride` elements apart."""
+    """Addresses of `count` tiles, `stride` elements apart; for a tuple, as far after `index` as it says for each."""
     for k in range(count):
-        at = builder.add(index, builder.mul(stride, ir.Constant(stride.type, k)))
+        if isinstance(stride.type, ir.ArrayType):
+            at = builder.add(index, builder.extract_value(stride, k))
+        else:
+            at = builder.add(index, builder.mul(stride, ir.Constant(stride.type, k)))
         yield _pointer(context, builder, array_type, array, at, lanes)
 
 
@@ -111,8 +117,9 @@ def lanes_of(typingctx, a):
 
 @intrinsic
 def vload(typingctx, a, i, stride, width):
-    """Tiles ``a[i:]``, ``a[i + stride:]``, ...; as many as `width` is long."""
-    signature = _group(a.dtype, width)(a, types.intp, types.intp, width)
+    """Tiles ``a[i:]``, ``a[i + stride:]``, ...; as many as `width` is long. For a tuple, ``a[i + stride[k]:]``."""
+    step = stride if isinstance(stride, types.UniTuple) else types.intp
+    signature = _group(a.dtype, width)(a, types.intp, step, width)
 
     def generate(context, builder, signature, arguments):
         array, index, step, _ = arguments
@@ -524,28 +531,31 @@ def small_group_size(n):
 if config.DISABLE_JIT:
 
     def _lanes(a, width):
-        return TILE_BYTES // a.dtype.itemsize, len(width)
+        return TILE_BYTES // a.dtype.itemsize // (2 if isinstance(width[0], bool) else 1)
 
     def lanes_of(a):
         return TILE_BYTES // a.dtype.itemsize
 
     def vload(a, i, stride, width):
-        lanes, count = _lanes(a, width)
-        starts = [i + k * stride for k in range(count)]
+        lanes = _lanes(a, width)
+        offsets = stride if isinstance(stride, tuple) else [k * stride for k in range(len(width))]
+        starts = [i + offset for offset in offsets]
         assert all(0 <= s and s + lanes <= a.size for s in starts)
         return np.concatenate([a[s : s + lanes] for s in starts])
 
     def vstore(a, i, stride, v):
-        lanes = TILE_BYTES // a.dtype.itemsize
+        lanes = min(TILE_BYTES // a.dtype.itemsize, stride or v.size)
         for k in range(v.size // lanes):
             assert 0 <= i + k * stride <= a.size - lanes
             a[i + k * stride : i + k * stride + lanes] = v[k * lanes : (k + 1) * lanes]
 
     def vaccumulate(a, i, stride, v):
-        vstore(a, i, stride, vload(a, i, stride, W1 * (v.nbytes // TILE_BYTES)) + v)
+        width = W1 if stride == 0 or stride * v.itemsize >= TILE_BYTES else HALVES_3[:1]
+        count = v.size // _lanes(a, width)
+        vstore(a, i, stride, vload(a, i, stride, width * count) + v)
 
     def vsplat(x, width):
-        return np.full(TILE_BYTES // x.dtype.itemsize * len(width), x)
+        return np.full(_lanes(x, width) * len(width), x)
 
     def vmask(mask, i, stride, like):
         lanes = TILE_BYTES // like.dtype.itemsize

@@ -20,6 +20,7 @@ from fastmnist._jit import ZERO, entry, inlined, kernel
 from fastmnist.kernels.barrier import take
 from fastmnist.kernels.dense import clear
 from fastmnist.kernels.simd import (
+    HALVES_3,
     W1,
     W2,
     W3,
@@ -89,15 +90,45 @@ class Blocks(NamedTuple):
 
     capacity: int  # rows of a block; the last one may have fewer
     n_rows: int  # rows of all blocks
+    most: int  # halves of the block that has most
     rows: np.ndarray  # (halves,) or longer: row within the block
-    values: np.ndarray  # (2 * halves,) or longer: bytes that stand for table[byte], or floats
+    values: np.ndarray  # (2 * halves,) or longer: bytes that stand for table[byte], or floats; see `codes`
     table: np.ndarray  # (256,) float
+    codes: np.ndarray  # bytes like those of `values`, which then is memory for two blocks of each worker; else empty
     start: np.ndarray  # (blocks,) int64: halves of the blocks before
     n_active: np.ndarray  # (blocks, 4) int64: lists with entries, up to the end of each kind: halves of the
     # first part, of the second; wholes of the first, of the second
     active: np.ndarray  # (blocks, stride) int32: their first inputs, in order of kind, then few entries before many
     first: np.ndarray  # (blocks, stride + 1) int32: first entry of each
     dense: np.ndarray  # (n_rows, I) flattened: the rows themselves where the data is dense, else empty
+
+
+@inlined
+def _wholes_at(b, blocks):
+    """What to add to 4 e for the first value of the block's entry e, of a whole quad; for one of a half it is 2 e."""
+    return -2 * blocks.first[b, blocks.n_active[b, PARTS - 1]]
+
+
+@inlined
+def values_at(b, blocks, w, n_workers):
+    """Where worker w finds the values of block b."""
+    if blocks.codes.size:
+        return (2 * w + b % 2) * (blocks.values.size // (2 * n_workers))
+    return 2 * blocks.start[b]
+
+
+@kernel
+def decode_values(b, blocks, w, n_workers):
+    """Turn worker w's codes of block b, if there are any, into values; those of the block before stay there.
+
+    Every tile then reads a number, and not first a byte that says where it is: row E took 11 % longer without (AVX2).
+    """
+    if blocks.codes.size:
+        to = values_at(b, blocks, w, n_workers)
+        begin = 2 * blocks.start[b]
+        n = _wholes_at(b, blocks) + 4 * blocks.first[b, blocks.n_active[b, 2 * PARTS - 1]]
+        for k in range(n):
+            blocks.values[to + k] = blocks.table[fetch(blocks.codes, begin + k)]
 
 
 @inlined
@@ -245,12 +276,6 @@ def fingerprint(w, n_workers, words, multipliers, sums):
         sums[n] = total
 
 
-@inlined
-def _wholes_at(b, blocks):
-    """What to add to 4 e for the first value of entry e of a whole quad; for one of a half it is 2 e."""
-    return -2 * (blocks.start[b] + blocks.first[b, blocks.n_active[b, PARTS - 1]])
-
-
 @kernel
 def _lists(b, blocks, part_0, part_1):
     """Lists of the parts part_0 <= part < part_1: where those of halves begin and end, and those of wholes."""
@@ -370,22 +395,22 @@ def _count_lists(w, n_groups, columns, cursors):
 
 
 @kernel
-def _append(bits, row, w, i, base, values_at, values, places, cursors, blocks, width):
+def _append(bits, row, w, i, base, values_from, values, places, cursors, blocks, width):
     """Append the rows of a group, bit 0 of `bits` being row number `row`, to list i.
 
-    The next value of each is at `places`; as many as `width` is long go from `values_at` on.
+    The next value of each is at `places`; as many as `width` is long go from `values_from` on.
     """
-    e = base + cursors[w, i]
+    e = cursors[w, i]
     place = w * blocks.capacity
     while bits:
         r = row + trailing_zeros(bits)
         bits = _without_lowest(bits)
         at = fetch(places, place + r)
         put(places, place + r, at + len(width))
-        put(blocks.rows, e, r)
-        vcopy(values, at, blocks.values, values_at + len(width) * e, width)
+        put(blocks.rows, base + e, r)
+        vcopy(values, at, blocks.values, values_from + len(width) * e, width)
         e += 1
-    cursors[w, i] = e - base
+    cursors[w, i] = e
 
 
 @kernel
@@ -398,7 +423,8 @@ def _transpose_block(b, w, n_parts, masks, starts, values, order, columns, place
     _order_lists(b, w, n_rows, n_parts, cursors, slots, blocks)
     base = blocks.start[b]
     wholes_from = blocks.first[b, blocks.n_active[b, PARTS - 1]]
-    wholes_at = _wholes_at(b, blocks)
+    halves_at = 2 * base
+    wholes_at = halves_at + _wholes_at(b, blocks)
     for begin in range(0, n_groups, _GROUPS):
         for i in range(0, cursors.shape[1], _KINDS):
             half = i // _KINDS * 2
@@ -407,8 +433,8 @@ def _transpose_block(b, w, n_parts, masks, starts, values, order, columns, place
                 both = low & high if cursors[w, i + _WHOLE] >= wholes_from else np.uint64(0)
                 row = WORD_BITS * g
                 _append(both, row, w, i + _WHOLE, base, wholes_at, values, places, cursors, blocks, W4)
-                _append(low & ~both, row, w, i + _FIRST, base, ZERO, values, places, cursors, blocks, W2)
-                _append(high & ~both, row, w, i + _SECOND, base, ZERO, values, places, cursors, blocks, W2)
+                _append(low & ~both, row, w, i + _FIRST, base, halves_at, values, places, cursors, blocks, W2)
+                _append(high & ~both, row, w, i + _SECOND, base, halves_at, values, places, cursors, blocks, W2)
 
 
 @entry
@@ -425,28 +451,41 @@ def transpose(w, n_workers, queue, n_parts, masks, starts, values, order, column
         b = take(queue)
 
 
+@inlined
+def _fetch_weights(weights, at, row_length, n_rows, stride, width):
+    """Have a list's rows of weights fetched: neighbouring lists are no neighbours in memory. Row E took 17 % longer."""
+    for row in range(n_rows):
+        for k in range(len(width)):
+            prefetch(weights, at + row * row_length + k * stride)
+
+
 @kernel
-def _forward_tiles(b, blocks, lists, weights, at, row_length, out, out_at, out_stride, width):
+def _forward_tiles(b, blocks, inputs_at, lists, weights, at, row_length, out, out_at, out_stride, width):
     lanes = lanes_of(out)
     base = blocks.start[b]
     for a in range(lists[0], lists[1]):
+        p = at + blocks.active[b, min(a + 1, lists[1] - 1)] * row_length
+        _fetch_weights(weights, p, row_length, 2, lanes, width)
         p = at + blocks.active[b, a] * row_length
         w0 = vload(weights, p, lanes, width)
         w1 = vload(weights, p + row_length, lanes, width)
-        for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
-            p = out_at + fetch(blocks.rows, e) * lanes
-            z = vfma(vdecode(blocks.values, blocks.table, 2 * e, width), w0, vload(out, p, out_stride, width))
-            z = vfma(vdecode(blocks.values, blocks.table, 2 * e + 1, width), w1, z)
+        for e in range(blocks.first[b, a], blocks.first[b, a + 1]):
+            p = out_at + fetch(blocks.rows, base + e) * lanes
+            v = inputs_at + 2 * e
+            z = vfma(vdecode(blocks.values, blocks.table, v, width), w0, vload(out, p, out_stride, width))
+            z = vfma(vdecode(blocks.values, blocks.table, v + 1, width), w1, z)
             vstore(out, p, out_stride, z)
-    wholes_at = _wholes_at(b, blocks)
+    wholes_at = inputs_at + _wholes_at(b, blocks)
     for a in range(lists[2], lists[3]):
+        p = at + blocks.active[b, min(a + 1, lists[3] - 1)] * row_length
+        _fetch_weights(weights, p, row_length, 4, lanes, width)
         p = at + blocks.active[b, a] * row_length
         w0 = vload(weights, p, lanes, width)
         w1 = vload(weights, p + row_length, lanes, width)
         w2 = vload(weights, p + 2 * row_length, lanes, width)
         w3 = vload(weights, p + 3 * row_length, lanes, width)
-        for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
-            p = out_at + fetch(blocks.rows, e) * lanes
+        for e in range(blocks.first[b, a], blocks.first[b, a + 1]):
+            p = out_at + fetch(blocks.rows, base + e) * lanes
             v = wholes_at + 4 * e
             z = vfma(vdecode(blocks.values, blocks.table, v, width), w0, vload(out, p, out_stride, width))
             z = vfma(vdecode(blocks.values, blocks.table, v + 1, width), w1, z)
@@ -456,11 +495,11 @@ def _forward_tiles(b, blocks, lists, weights, at, row_length, out, out_at, out_s
 
 
 @kernel
-def sparse_forward(b, blocks, weights, at, n_rows, n_tiles, out, out_at, t0, t1, part_0, part_1):
+def sparse_forward(b, blocks, inputs_at, weights, at, n_rows, n_tiles, out, out_at, t0, t1, part_0, part_1):
     """out[t, r] += sum_i x[r, i] * weights[i, t] for tiles t0 <= t < t1 and the rows of block b.
 
-    The sum is over the inputs i of parts part_0 <= part < part_1. weights: panels of n_rows from offset `at`, out
-    (n_tiles, capacity, V) from offset `out_at`.
+    The sum is over the inputs i of parts part_0 <= part < part_1. inputs_at: `values_at`; weights: panels of n_rows
+    from offset `at`; out (n_tiles, capacity, V) from offset `out_at`.
     """
     lanes = lanes_of(out)
     out_stride = blocks.capacity * lanes
@@ -472,75 +511,109 @@ def sparse_forward(b, blocks, weights, at, n_rows, n_tiles, out, out_at, t0, t1,
         p = at + part
         q = out_at + t * out_stride
         if WIDE and n == 5:
-            _forward_tiles(b, blocks, lists, weights, p, row_length, out, q, out_stride, W5)
+            _forward_tiles(b, blocks, inputs_at, lists, weights, p, row_length, out, q, out_stride, W5)
         elif WIDE and n == 4:
-            _forward_tiles(b, blocks, lists, weights, p, row_length, out, q, out_stride, W4)
+            _forward_tiles(b, blocks, inputs_at, lists, weights, p, row_length, out, q, out_stride, W4)
         elif WIDE and n == 3:
-            _forward_tiles(b, blocks, lists, weights, p, row_length, out, q, out_stride, W3)
+            _forward_tiles(b, blocks, inputs_at, lists, weights, p, row_length, out, q, out_stride, W3)
         elif n == 2:
-            _forward_tiles(b, blocks, lists, weights, p, row_length, out, q, out_stride, W2)
+            _forward_tiles(b, blocks, inputs_at, lists, weights, p, row_length, out, q, out_stride, W2)
         else:
-            _forward_tiles(b, blocks, lists, weights, p, row_length, out, q, out_stride, W1)
+            _forward_tiles(b, blocks, inputs_at, lists, weights, p, row_length, out, q, out_stride, W1)
         t += n
 
 
-@inlined
-def _update_wholes(b, blocks, lists, deltas, deltas_at, deltas_stride, out, at, row_length, width):
-    """The part of `_update_tiles` that whole quads have."""
-    lanes = lanes_of(out)
-    base = blocks.start[b]
-    zero = vsplat(out.dtype.type(0), width)
-    wholes_at = _wholes_at(b, blocks)
-    for a in range(lists[2], lists[3]):
-        g0 = zero
-        g1 = zero
-        g2 = zero
-        g3 = zero
-        for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
-            delta = vload(deltas, deltas_at + fetch(blocks.rows, e) * lanes, deltas_stride, width)
-            v = wholes_at + 4 * e
-            g0 = vfma(vdecode(blocks.values, blocks.table, v, width), delta, g0)
-            g1 = vfma(vdecode(blocks.values, blocks.table, v + 1, width), delta, g1)
-            g2 = vfma(vdecode(blocks.values, blocks.table, v + 2, width), delta, g2)
-            g3 = vfma(vdecode(blocks.values, blocks.table, v + 3, width), delta, g3)
-        p = at + blocks.active[b, a] * row_length
-        vaccumulate(out, p, lanes, g0)
-        vaccumulate(out, p + row_length, lanes, g1)
-        vaccumulate(out, p + 2 * row_length, lanes, g2)
-        vaccumulate(out, p + 3 * row_length, lanes, g3)
-
-
 @kernel
-def _update_tiles(b, blocks, lists, deltas, deltas_at, deltas_stride, out, at, row_length, width):
+def _update_halves(b, blocks, inputs_at, lists, deltas, deltas_at, deltas_stride, out, at, row_length, width):
+    """`sparse_update` of the lists of halves of quads."""
     lanes = lanes_of(out)
     base = blocks.start[b]
     # Sums of their own: weights in single precision would lose the small terms one by one.
     zero = vsplat(out.dtype.type(0), width)
     for a in range(lists[0], lists[1]):
+        p = at + blocks.active[b, a] * row_length
+        _fetch_weights(out, p, row_length, 2, lanes, width)
         g0 = zero
         g1 = zero
-        for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
-            delta = vload(deltas, deltas_at + fetch(blocks.rows, e) * lanes, deltas_stride, width)
-            g0 = vfma(vdecode(blocks.values, blocks.table, 2 * e, width), delta, g0)
-            g1 = vfma(vdecode(blocks.values, blocks.table, 2 * e + 1, width), delta, g1)
-        p = at + blocks.active[b, a] * row_length
+        for e in range(blocks.first[b, a], blocks.first[b, a + 1]):
+            delta = vload(deltas, deltas_at + fetch(blocks.rows, base + e) * lanes, deltas_stride, width)
+            v = inputs_at + 2 * e
+            g0 = vfma(vdecode(blocks.values, blocks.table, v, width), delta, g0)
+            g1 = vfma(vdecode(blocks.values, blocks.table, v + 1, width), delta, g1)
         vaccumulate(out, p, lanes, g0)
         vaccumulate(out, p + row_length, lanes, g1)
-    if WIDE:
-        _update_wholes(b, blocks, lists, deltas, deltas_at, deltas_stride, out, at, row_length, width)
-    else:
-        # Four sums of two tiles would not stay in registers: 2.9 us a sample of row E, and 2.2 us tile by tile.
-        for k in range(len(width)):
-            q = deltas_at + k * deltas_stride
-            _update_wholes(b, blocks, lists, deltas, q, deltas_stride, out, at + k * lanes, row_length, W1)
 
 
 @kernel
-def sparse_update(b, blocks, deltas, deltas_at, n_rows, n_tiles, out, at, t0, t1, part_0, part_1):
+def _update_wholes(b, blocks, inputs_at, lists, deltas, deltas_at, deltas_stride, out, at, row_length, stride, width):
+    """`sparse_update` of the lists of whole quads; stride: from tile to tile of `out`."""
+    lanes = lanes_of(out)
+    base = blocks.start[b]
+    zero = vsplat(out.dtype.type(0), width)
+    wholes_at = inputs_at + _wholes_at(b, blocks)
+    for a in range(lists[2], lists[3]):
+        p = at + blocks.active[b, a] * row_length
+        _fetch_weights(out, p, row_length, 4, stride, width)
+        g0 = zero
+        g1 = zero
+        g2 = zero
+        g3 = zero
+        for e in range(blocks.first[b, a], blocks.first[b, a + 1]):
+            delta = vload(deltas, deltas_at + fetch(blocks.rows, base + e) * lanes, deltas_stride, width)
+            v = wholes_at + 4 * e
+            g0 = vfma(vdecode(blocks.values, blocks.table, v, width), delta, g0)
+            g1 = vfma(vdecode(blocks.values, blocks.table, v + 1, width), delta, g1)
+            g2 = vfma(vdecode(blocks.values, blocks.table, v + 2, width), delta, g2)
+            g3 = vfma(vdecode(blocks.values, blocks.table, v + 3, width), delta, g3)
+        vaccumulate(out, p, stride, g0)
+        vaccumulate(out, p + row_length, stride, g1)
+        vaccumulate(out, p + 2 * row_length, stride, g2)
+        vaccumulate(out, p + 3 * row_length, stride, g3)
+
+
+@inlined
+def _update_tiles(b, blocks, inputs_at, lists, deltas, deltas_at, deltas_stride, out, at, row_length, width):
+    lanes = lanes_of(out)
+    _update_halves(b, blocks, inputs_at, lists, deltas, deltas_at, deltas_stride, out, at, row_length, width)
+    _update_wholes(b, blocks, inputs_at, lists, deltas, deltas_at, deltas_stride, out, at, row_length, lanes, width)
+
+
+@kernel
+def _update_panel(b, blocks, inputs_at, lists, deltas, deltas_at, deltas_stride, out, at, row_length, n):
+    """`sparse_update` of n tiles of one panel, where a tile is two registers of 16.
+
+    Four sums of three registers fit, with what they are made of: whole quads take three tiles in two steps, and the
+    rest tile by tile. Row E took 5 % longer with all of it tile by tile.
+    """
+    lanes = lanes_of(out)
+    for t in range(0, n, 2):
+        p = deltas_at + t * deltas_stride
+        q = at + t * lanes
+        if n - t > 1:
+            _update_halves(b, blocks, inputs_at, lists, deltas, p, deltas_stride, out, q, row_length, W2)
+        else:
+            _update_halves(b, blocks, inputs_at, lists, deltas, p, deltas_stride, out, q, row_length, W1)
+    done = 0
+    if n >= 3:
+        half = lanes // 2
+        offsets = (ZERO, half, deltas_stride)  # a tile, and the first half of the next one
+        _update_wholes(b, blocks, inputs_at, lists, deltas, deltas_at, offsets, out, at, row_length, half, HALVES_3)
+        p = deltas_at + deltas_stride + half
+        offsets = (ZERO, deltas_stride - half, deltas_stride)
+        _update_wholes(b, blocks, inputs_at, lists, deltas, p, offsets, out, at + 3 * half, row_length, half, HALVES_3)
+        done = 3
+    for t in range(done, n):
+        p = deltas_at + t * deltas_stride
+        q = at + t * lanes
+        _update_wholes(b, blocks, inputs_at, lists, deltas, p, deltas_stride, out, q, row_length, lanes, W1)
+
+
+@kernel
+def sparse_update(b, blocks, inputs_at, deltas, deltas_at, n_rows, n_tiles, out, at, t0, t1, part_0, part_1):
     """out[i, t] += sum_r x[r, i] * deltas[t, r] for tiles t0 <= t < t1 and the rows of block b.
 
-    Inputs i are those of parts part_0 <= part < part_1. deltas (n_tiles, capacity, V) from offset `deltas_at`, out:
-    panels of n_rows from offset `at`.
+    Inputs i are those of parts part_0 <= part < part_1. inputs_at: `values_at`; deltas (n_tiles, capacity, V) from
+    offset `deltas_at`; out: panels of n_rows from offset `at`.
     """
     lanes = lanes_of(out)
     deltas_stride = blocks.capacity * lanes
@@ -548,19 +621,20 @@ def sparse_update(b, blocks, deltas, deltas_at, n_rows, n_tiles, out, at, t0, t1
     t = t0
     while t < t1:
         n, part, row_length = panel_part(t, t1, n_tiles, n_rows, lanes)
-        n = small_group_size(n)
         p = at + part
         q = deltas_at + t * deltas_stride
         if WIDE and n == 5:
-            _update_tiles(b, blocks, lists, deltas, q, deltas_stride, out, p, row_length, W5)
+            _update_tiles(b, blocks, inputs_at, lists, deltas, q, deltas_stride, out, p, row_length, W5)
         elif WIDE and n == 4:
-            _update_tiles(b, blocks, lists, deltas, q, deltas_stride, out, p, row_length, W4)
+            _update_tiles(b, blocks, inputs_at, lists, deltas, q, deltas_stride, out, p, row_length, W4)
         elif WIDE and n == 3:
-            _update_tiles(b, blocks, lists, deltas, q, deltas_stride, out, p, row_length, W3)
-        elif n == 2:
-            _update_tiles(b, blocks, lists, deltas, q, deltas_stride, out, p, row_length, W2)
+            _update_tiles(b, blocks, inputs_at, lists, deltas, q, deltas_stride, out, p, row_length, W3)
+        elif WIDE and n == 2:
+            _update_tiles(b, blocks, inputs_at, lists, deltas, q, deltas_stride, out, p, row_length, W2)
+        elif WIDE:
+            _update_tiles(b, blocks, inputs_at, lists, deltas, q, deltas_stride, out, p, row_length, W1)
         else:
-            _update_tiles(b, blocks, lists, deltas, q, deltas_stride, out, p, row_length, W1)
+            _update_panel(b, blocks, inputs_at, lists, deltas, q, deltas_stride, out, p, row_length, n)
         t += n
 
 
@@ -588,12 +662,12 @@ def _set_columns(b, blocks, n_tiles, n_inputs, columns, at, present):
     wholes_at = _wholes_at(b, blocks)
     for a in range(blocks.n_active[b, 2 * PARTS - 1]):
         n = 2 if a < blocks.n_active[b, PARTS - 1] else 4
-        values_at = 0 if n == 2 else wholes_at
-        for e in range(base + blocks.first[b, a], base + blocks.first[b, a + 1]):
-            p, row_length = _column_at(fetch(blocks.rows, e), n_tiles, n_inputs, lanes)
+        values_from = 2 * base + (0 if n == 2 else wholes_at)
+        for e in range(blocks.first[b, a], blocks.first[b, a + 1]):
+            p, row_length = _column_at(fetch(blocks.rows, base + e), n_tiles, n_inputs, lanes)
             p += at + blocks.active[b, a] * row_length
             for k in range(n):
-                v = decode(blocks.values, blocks.table, values_at + n * e + k)
+                v = decode(blocks.values, blocks.table, values_from + n * e + k)
                 columns[p + k * row_length] = v if present else columns.dtype.type(0)
 
 
@@ -603,7 +677,10 @@ def _gram_block(b, blocks, n_tiles, n_inputs, columns, at, products, products_at
     lanes = lanes_of(gram)
     n_rows = rows_of(b, blocks)
     clear(products, products_at, lanes, blocks.capacity * lanes, ZERO, n_rows, ZERO, n_tiles)
-    sparse_forward(b, blocks, columns, at, n_inputs, n_tiles, products, products_at, ZERO, n_tiles, ZERO, PARTS)
+    inputs_at = 2 * blocks.start[b]
+    sparse_forward(
+        b, blocks, inputs_at, columns, at, n_inputs, n_tiles, products, products_at, ZERO, n_tiles, ZERO, PARTS
+    )
     for r in range(n_rows):
         for t in range(n_tiles):
             tile = vload(products, products_at + (t * blocks.capacity + r) * lanes, 0, W1)
