@@ -406,20 +406,40 @@ def vdecode(typingctx, values, table, t, width):
     return signature, generate
 
 
+def _prefetch(context, builder, array_type, array, index):
+    pointer = _pointer(context, builder, array_type, array, index, 1)
+    address = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    # to read, soon to be used again, data
+    flags = [ir.Constant(ir.IntType(32), flag) for flag in (0, 3, 1)]
+    _call(builder, "llvm.prefetch.p0i8", ir.VoidType(), address, *flags)
+
+
 @intrinsic
 def prefetch(typingctx, a, i):
     """Have the cache line of ``a[i]`` fetched, wherever that is; nothing waits for it."""
-    signature = types.void(a, types.intp)
 
     def generate(context, builder, signature, arguments):
-        pointer = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], 1)
-        address = builder.bitcast(pointer, ir.IntType(8).as_pointer())
-        # to read, soon to be used again, data
-        flags = [ir.Constant(ir.IntType(32), flag) for flag in (0, 3, 1)]
-        _call(builder, "llvm.prefetch.p0i8", ir.VoidType(), address, *flags)
+        _prefetch(context, builder, signature.args[0], *arguments)
         return context.get_dummy_value()
 
-    return signature, generate
+    return types.void(a, types.intp), generate
+
+
+@intrinsic
+def vprefetch(typingctx, a, i, row_length, rows, width):
+    """`prefetch` of neighbouring tiles from ``a[i]`` on, and in the rows after; `rows` is as long as there are rows."""
+
+    def generate(context, builder, signature, arguments):
+        array, index, length = arguments[:3]
+        size = _group(a.dtype, width).dtype.lanes
+        for row in range(rows.count):
+            for k in range(width.count):
+                at = builder.add(index, builder.mul(length, ir.Constant(length.type, row)))
+                at = builder.add(at, ir.Constant(at.type, k * size))
+                _prefetch(context, builder, signature.args[0], array, at)
+        return context.get_dummy_value()
+
+    return types.void(a, types.intp, types.intp, rows, width), generate
 
 
 # Numba's own indexing takes four instructions more, for negative indices.
@@ -602,6 +622,9 @@ if config.DISABLE_JIT:
         return np.tile(tile, len(width))
 
     def prefetch(a, i):
+        pass
+
+    def vprefetch(a, i, row_length, rows, width):
         pass
 
     def fetch(a, i):
