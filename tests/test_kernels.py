@@ -13,7 +13,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import fastmnist
@@ -384,6 +384,9 @@ def _first_layer(w, n_workers, blocks, weights, n_rows, n_tiles, out, deltas, up
 
 
 @settings(max_examples=40)
+@example(dtype=np.float64, inputs=33, units=33, rows=PER_SAMPLE_BLOCK, density=1, values="decoded")
+@example(dtype=np.float64, inputs=33, units=56, rows=PER_SAMPLE_BLOCK, density=1, values="bytes")
+@example(dtype=np.float32, inputs=170, units=200, rows=PER_SAMPLE_BLOCK, density=0.6, values="decoded")
 @given(
     dtype=st.sampled_from(DTYPES),
     inputs=SIZES | st.just(170),
@@ -402,8 +405,8 @@ def test_first_layer_products(dtype, inputs, units, rows, density, values):
     blocks = fm.pack(x).blocks(np.dtype(dtype), rows, 1)
     worker, n_workers = 1, 3
     if values == "decoded":
-        blocks = flat._decoding(blocks, n_workers)
-        assert blocks.codes.size == 0 or blocks.values.dtype == dtype
+        blocks = flat._decoding(blocks, n_workers, 100)
+        assert (blocks.codes.size > 0) == bool(x.any())
         blocks.values[:] = np.nan
     network = FlatNetwork(inputs, [spec.Layer(units, biases=False)], np.dtype(dtype))
     network.set([w], None)
@@ -427,7 +430,7 @@ def _decode(b, blocks, w, n_workers):
 
 def test_each_worker_keeps_the_values_of_two_blocks():
     x = (np.abs(sparse_matrix(64, 31, 0.3, np.float64)) * 60).clip(0, 255).astype(np.uint8)
-    blocks = flat._decoding(fm.pack(x).blocks(np.dtype(np.float64), 16, 1), 2)
+    blocks = flat._decoding(fm.pack(x).blocks(np.dtype(np.float64), 16, 1), 2, 100)
     places = [_decode(b, blocks, w, 2) for b, w in ((0, 0), (1, 0), (2, 1), (3, 1))]
     ends = [*2 * blocks.start[1:], blocks.codes.size]
     for at, begin, end in zip(places, 2 * blocks.start, ends, strict=True):

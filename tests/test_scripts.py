@@ -162,18 +162,23 @@ def test_threads_change_no_bit(dtype, batch_size, sizes):
     assert results[0] == results[1] == results[2]
 
 
-def test_threads_really_split_the_work(monkeypatch):
+@pytest.mark.parametrize("values", ["floats", "bytes", "bytes made floats"])
+def test_threads_really_split_the_work(monkeypatch, values):
     """Blocks this small would run on one thread; forced onto three, they still give the same bits."""
     images, labels = make_data(130, 170, 10, 0.3, "float64")
+    if values != "floats":
+        images = np.round(np.abs(images) * 60).clip(0, 255).astype(np.uint8)
     results = []
-    for threshold in ("_PARALLEL_FROM", "_HELPED_FROM"):
+    for threshold in ("_PARALLEL_FROM", "_HELPED_FROM", "_SLICE"):
         monkeypatch.setattr(flat, threshold, 0)
+    monkeypatch.setattr(flat, "_DECODED_FROM", 0 if values == "bytes made floats" else 100)
     monkeypatch.setattr(flat, "_TILES_PER_WORKER", 1)
     for threads in (1, 3):
         for batch_size in (1, 10):
             weights, biases = make_weights((170, 100, 10), "float64", True)
             fm.sgd_epoch(images, labels, weights, biases, learning_rate=0.01, batch_size=batch_size, threads=threads)
-            results.append([a.tobytes() for a in (*weights, *biases)])
+            score = fm.evaluate(images, labels, weights, biases, threads=threads)
+            results.append([score, *(a.tobytes() for a in (*weights, *biases))])
     assert results[:2] == results[2:]
 
 

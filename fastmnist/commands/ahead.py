@@ -45,4 +45,4 @@ def pack_and_evaluate() -> None:
     """Evaluate images that are mostly black, and enough of them for `Network` to look whether it knows them."""
     images = np.zeros((1000, 784), np.uint8)
     images[:, 0] = 255
-    engine.Network((784, 2, 2)).evaluate(images, images[:, 1])
+    engine.Network((784, 512, 2)).evaluate(images, images[:, 1])

@@ -159,7 +159,7 @@ class Packed:
             n_rows=len(images),
             most=0,
             rows=np.empty(0, _index_dtype(capacity)),
-            values=np.empty(0, images.dtype if images.dtype == np.uint8 else dtype),
+            values=np.empty(0, dtype),
             table=table,
             codes=np.empty(0, np.uint8),
             start=np.zeros(n_blocks, np.int64),
@@ -198,11 +198,12 @@ class Packed:
         n_blocks = -(-len(order) // capacity)
         sizes = np.add.reduceat(entries.starts[order + 1] - entries.starts[order], np.arange(0, len(order), capacity))
         n_halves = int(sizes.sum())
-        stride = min(n_lists, int(sizes.max()))
+        most = int(sizes.max())
+        stride = min(n_lists, most)
         blocks = sparse.Blocks(
             capacity=capacity,
             n_rows=len(order),
-            most=int(sizes.max()),
+            most=most,
             rows=_room(n_halves, np.dtype(_index_dtype(capacity)), used and used.rows),
             values=_room(2 * n_halves, entries.values.dtype, used and used.values),
             table=self._table(dtype),

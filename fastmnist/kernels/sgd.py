@@ -333,12 +333,12 @@ def train_per_sample(
             if k >= 2:
                 b = first + k - 2
                 _fetch_tiles(deltas[k % 2], blocks.capacity, rows_of(b, blocks), t0, t1)
-                inputs_at = values_at(b, blocks, w, n_workers)
+                inputs_at = 2 * blocks.start[b]
                 first_layer_update(b, blocks, inputs_at, layers, deltas[k % 2], params, t0, t1, part_0, part_1)
             if k < n:
                 b = first + k
                 at = aside if part_0 else ZERO
-                inputs_at = values_at(b, blocks, w, n_workers)
+                inputs_at = 2 * blocks.start[b]
                 first_layer_forward(b, blocks, inputs_at, layers, params, values[k % 2], at, t0, t1, part_0, part_1)
             job_done(counts)
             job = next_job(step, n_jobs, counts)
@@ -622,15 +622,17 @@ def train_batches(
                 while t < t1:
                     end = panel_end(t, t1, n_tiles)
                     if sums:
-                        at = values_at(b - 1, blocks, w, n_workers)
-                        _gradients(b - 1, repeat, blocks, at, layers, weights, dropout, updates, values, deltas, t, end)
+                        inputs_at = values_at(b - 1, blocks, w, n_workers)
+                        _gradients(
+                            b - 1, repeat, blocks, inputs_at, layers, weights, dropout, updates, values, deltas, t, end
+                        )
                         if penalizes:
                             _penalize(w, n_workers, paces, ZERO, t, end, layers, weights, updates.penalties)
                     if b > 0 and moves and not updates.direct:
                         _optimize(w, n_workers, paces, b - 1, ZERO, t, end, layers, weights, updates)
                     if b < n_blocks and moves and fresh:
-                        at = values_at(b, blocks, w, n_workers)
-                        first_layer_forward(b, blocks, at, layers, params, values, ZERO, t, end, ZERO, PARTS)
+                        inputs_at = values_at(b, blocks, w, n_workers)
+                        first_layer_forward(b, blocks, inputs_at, layers, params, values, ZERO, t, end, ZERO, PARTS)
                         activate_first(b, blocks, layers, dropout, values, ZERO, rows_of(b, blocks), t, end)
                     t = end
                 if sums:

@@ -2,8 +2,8 @@
 
 A *tile* is 64 bytes of one float type: 16 float32 or 8 float64, one AVX-512 register. LLVM splits it into the registers
 that the machine has (two of AVX2, four of SSE), so one source and one memory layout serve every width. A *group* is a
-tuple of one to five tiles. Every operation acts lane by lane with one rounding (`vfma` is a true fused multiply-add),
-so a lane's result depends neither on the number of tiles worked on together nor on the thread.
+tuple of one to five tiles, or of halves of tiles. Every operation acts lane by lane with one rounding (`vfma` is a true
+fused multiply-add), so a lane's result depends neither on the number of tiles worked on together nor on the thread.
 
 The number of tiles travels in a type: `width` arguments are tuples whose *length* is the number of tiles (`W1`, `W4`,
 ...), or of halves of tiles (`HALVES_3`), which lets one kernel source serve all without recompiling for any network
@@ -28,7 +28,7 @@ W2 = (0, 0)
 W3 = (0, 0, 0)
 W4 = (0, 0, 0, 0)
 W5 = (0, 0, 0, 0, 0)
-# Halves of tiles: registers of AVX2.
+# Booleans are halves of tiles: registers of AVX2.
 HALVES_3 = (False, False, False)
 
 

@@ -86,16 +86,17 @@ def count_lists(n_inputs: int) -> int:
 class Blocks(NamedTuple):
     """Blocks of samples, by list; entry e of a block is number ``start[block] + e`` of all.
 
-    The values of a block follow one another from ``2 * start[block]`` on: two of each entry of a half, four of a whole.
+    The values of a block follow one another, two of each entry of a half, four of a whole: from ``2 * start[block]``
+    on, or where `values_at` says if they are made of codes, which lie there.
     """
 
     capacity: int  # rows of a block; the last one may have fewer
     n_rows: int  # rows of all blocks
-    most: int  # halves of the block that has most
+    most: int  # halves of a block at most
     rows: np.ndarray  # (halves,) or longer: row within the block
-    values: np.ndarray  # (2 * halves,) or longer: bytes that stand for table[byte], or floats; see `codes`
+    values: np.ndarray  # (2 * halves,) or longer: bytes that stand for table[byte], or floats
     table: np.ndarray  # (256,) float
-    codes: np.ndarray  # bytes like those of `values`, which then is memory for two blocks of each worker; else empty
+    codes: np.ndarray  # such bytes, where `values` is memory for the floats of two blocks of each worker; else empty
     start: np.ndarray  # (blocks,) int64: halves of the blocks before
     n_active: np.ndarray  # (blocks, 4) int64: lists with entries, up to the end of each kind: halves of the
     # first part, of the second; wholes of the first, of the second
@@ -106,7 +107,7 @@ class Blocks(NamedTuple):
 
 @inlined
 def _wholes_at(b, blocks):
-    """What to add to 4 e for the first value of the block's entry e, of a whole quad; for one of a half it is 2 e."""
+    """What to add: entry e's values are a block's from 2 e on for a half, for a whole quad from 4 e plus this on."""
     return -2 * blocks.first[b, blocks.n_active[b, PARTS - 1]]
 
 
@@ -120,9 +121,9 @@ def values_at(b, blocks, w, n_workers):
 
 @kernel
 def decode_values(b, blocks, w, n_workers):
-    """Turn worker w's codes of block b, if there are any, into values; those of the block before stay there.
+    """Turn the codes of block b, if there are any, into worker w's values; those of the block before stay there.
 
-    Every tile then reads a number, and not first a byte that says where it is: row E took 11 % longer without (AVX2).
+    Every tile then reads a number, and not first a byte that says where it is.
     """
     if blocks.codes.size:
         to = values_at(b, blocks, w, n_workers)
@@ -457,7 +458,8 @@ def _forward_tiles(b, blocks, inputs_at, lists, weights, at, row_length, out, ou
     lanes = lanes_of(out)
     base = blocks.start[b]
     for a in range(lists[0], lists[1]):
-        # neighbouring lists are no neighbours in memory: row E took 17 % longer without, here and in the update
+        # The next list's weights may be anywhere in the panel: row E took 17 % longer without this, and without the
+        # same for a list's own weights in the update (AVX2).
         p = at + blocks.active[b, min(a + 1, lists[1] - 1)] * row_length
         vprefetch(weights, p, row_length, W2, width)
         p = at + blocks.active[b, a] * row_length
@@ -574,7 +576,7 @@ def _update_tiles(b, blocks, inputs_at, lists, deltas, deltas_at, deltas_stride,
 
 @kernel
 def _update_panel(b, blocks, inputs_at, lists, deltas, deltas_at, deltas_stride, out, at, row_length, n):
-    """`sparse_update` of n tiles of one panel, where a tile is two registers of 16.
+    """`sparse_update` of n tiles of one panel, where tiles are two registers of 16 each.
 
     Four sums of three registers fit, with what they are made of: whole quads take three tiles in two steps, and the
     rest tile by tile. Row E took 5 % longer with all of it tile by tile.
