@@ -172,9 +172,8 @@ def _is_known(scope: Scope, call: ast.Call) -> bool:
         case ast.Attribute(value=ast.Name(id=name), attr=method) if method in _METHODS and len(call.args) < 2:
             if type(_value(scope, name)) is np.ndarray:
                 return True
-        case ast.Attribute(
-            attr="permutation" | "shuffle" as name
-        ):  # NumPy's own functions are methods of a stream, too
+        case ast.Attribute(attr="permutation" | "shuffle" as name):
+            # NumPy's own functions are methods of a stream, too.
             function = scope.resolve(_path(call.func))
             return type(getattr(function, "__self__", None)) in _STREAMS and function.__name__ == name
         case ast.Attribute(value=ast.Attribute(value=ast.Name(id=name), attr="stdout"), attr="write" | "flush"):

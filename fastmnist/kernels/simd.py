@@ -406,8 +406,7 @@ def vdecode(typingctx, values, table, t, width):
     return signature, generate
 
 
-def _prefetch(context, builder, array_type, array, index):
-    pointer = _pointer(context, builder, array_type, array, index, 1)
+def _prefetch(builder, pointer):
     address = builder.bitcast(pointer, ir.IntType(8).as_pointer())
     # to read, soon to be used again, data
     flags = [ir.Constant(ir.IntType(32), flag) for flag in (0, 3, 1)]
@@ -419,7 +418,7 @@ def prefetch(typingctx, a, i):
     """Have the cache line of ``a[i]`` fetched, wherever that is; nothing waits for it."""
 
     def generate(context, builder, signature, arguments):
-        _prefetch(context, builder, signature.args[0], *arguments)
+        _prefetch(builder, _pointer(context, builder, signature.args[0], *arguments, 1))
         return context.get_dummy_value()
 
     return types.void(a, types.intp), generate
@@ -431,12 +430,11 @@ def vprefetch(typingctx, a, i, row_length, rows, width):
 
     def generate(context, builder, signature, arguments):
         array, index, length = arguments[:3]
-        size = _group(a.dtype, width).dtype.lanes
+        apart = ir.Constant(length.type, _group(a.dtype, width).dtype.lanes)
         for row in range(rows.count):
-            for k in range(width.count):
-                at = builder.add(index, builder.mul(length, ir.Constant(length.type, row)))
-                at = builder.add(at, ir.Constant(at.type, k * size))
-                _prefetch(context, builder, signature.args[0], array, at)
+            at = builder.add(index, builder.mul(length, ir.Constant(length.type, row)))
+            for pointer in _tile_pointers(context, builder, signature.args[0], array, at, apart, width.count, 1):
+                _prefetch(builder, pointer)
         return context.get_dummy_value()
 
     return types.void(a, types.intp, types.intp, rows, width), generate
@@ -563,16 +561,20 @@ if config.DISABLE_JIT:
         assert all(0 <= s and s + lanes <= a.size for s in starts)
         return np.concatenate([a[s : s + lanes] for s in starts])
 
-    def vstore(a, i, stride, v):
+    def _places(a, i, stride, v):
+        # what is less than a tile apart are halves
         lanes = min(TILE_BYTES // a.dtype.itemsize, stride or v.size)
         for k in range(v.size // lanes):
             assert 0 <= i + k * stride <= a.size - lanes
-            a[i + k * stride : i + k * stride + lanes] = v[k * lanes : (k + 1) * lanes]
+            yield slice(i + k * stride, i + k * stride + lanes), slice(k * lanes, (k + 1) * lanes)
+
+    def vstore(a, i, stride, v):
+        for place, part in _places(a, i, stride, v):
+            a[place] = v[part]
 
     def vaccumulate(a, i, stride, v):
-        width = W1 if stride == 0 or stride * v.itemsize >= TILE_BYTES else HALVES_3[:1]
-        count = v.size // _lanes(a, width)
-        vstore(a, i, stride, vload(a, i, stride, width * count) + v)
+        for place, part in _places(a, i, stride, v):
+            a[place] += v[part]
 
     def vsplat(x, width):
         return np.full(_lanes(x, width) * len(width), x)

@@ -107,7 +107,7 @@ class Blocks(NamedTuple):
 
 @inlined
 def _wholes_at(b, blocks):
-    """What to add: entry e's values are a block's from 2 e on for a half, for a whole quad from 4 e plus this on."""
+    """Entry e's values begin 2 e after the first of the block, if it is a half; 4 e plus this, if a whole quad."""
     return -2 * blocks.first[b, blocks.n_active[b, PARTS - 1]]
 
 
