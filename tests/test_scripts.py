@@ -1,6 +1,7 @@
 """sgd_epoch, evaluate and predict against the reference, over shapes, dtypes, densities, streams and thread counts."""
 
 import itertools
+from types import SimpleNamespace
 from unittest import mock
 
 import numba
@@ -180,6 +181,27 @@ def test_threads_really_split_the_work(monkeypatch, values):
             score = fm.evaluate(images, labels, weights, biases, threads=threads)
             results.append([score, *(a.tobytes() for a in (*weights, *biases))])
     assert results[:2] == results[2:]
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="plain Python has no helpers")
+def test_a_helper_that_comes_when_all_is_done_changes_nothing(monkeypatch):
+    late = []
+    pool = SimpleNamespace(submit=lambda *call: late.append(call))
+    for threshold in ("_PARALLEL_FROM", "_HELPED_FROM"):
+        monkeypatch.setattr(flat, threshold, 0)
+    images, labels = make_data(130, 170, 10, 0.3, "float64")
+    images = fm.pack(images)  # its products are made by the first call, on the pool that threads really have
+    alone, _ = make_weights((170, 100, 10), "float64", False)
+    helped = copies(alone)
+    fm.sgd_epoch(images, labels, alone, learning_rate=0.01, threads=1)
+    monkeypatch.setattr(engine_threads, "_threads", lambda n: pool)
+    fm.sgd_epoch(images, labels, helped, learning_rate=0.01, threads=2)
+    for kernel, *arguments in late:
+        held = [a.copy() for a in arguments if isinstance(a, np.ndarray)]
+        kernel(*arguments)
+        assert all(map(np.array_equal, held, (a for a in arguments if isinstance(a, np.ndarray))))
+    assert len(late) == 1
+    assert [a.tobytes() for a in helped] == [a.tobytes() for a in alone]
 
 
 @pytest.mark.parametrize("inputs", [50, 170])

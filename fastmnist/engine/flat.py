@@ -37,9 +37,9 @@ _RUN, _RUN_BLOCKS = 1_000_000_000, 64
 # Multiply-adds of a block below which a second thread costs more than it saves.
 _PARALLEL_FROM = 20_000
 # Multiply-adds of a call of per-sample SGD from which helpers are woken, and the last panel is split for them (which
-# changes last bits: no threads may have a say in it). Row A's calls have 13e6 and take 0.9 ms on one thread; with a
-# helper 0.25 ms more.
-_HELPED_FROM = 50_000_000
+# changes last bits: no threads may have a say in it). With a helper, 200 images of row A's network took 9 % longer, 400
+# took 10 % less, row A's 1,000, of 13e6, up to 20 % less (AVX2).
+_HELPED_FROM = 5_000_000
 # Tiles of a layer that make a worker of a mini-batch worth its barriers. Row D, of 13 tiles, took 2.7 us a sample with
 # two workers and 4.7 us with one on two cores that nobody else used; beside one busy process 7.6 us and 4.7 us, beside
 # two 4.8 us and 7.9 us. With 8 tiles and batches of 32, two workers took 2.2 us and one 2.6 us. Not measured on more
