@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -21,7 +22,7 @@ import fastmnist as fm
 from fastmnist import _jit, reference, spec
 from fastmnist.engine import FlatNetwork, Packed, flat
 from fastmnist.engine.packing import PER_SAMPLE_BLOCK
-from fastmnist.kernels import barrier, dense, pointwise, sgd, simd, sparse
+from fastmnist.kernels import barrier, dense, held, pointwise, sgd, simd, sparse
 
 DTYPES = [np.float32, np.float64]
 SIZES = st.sampled_from([1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 65, 75])
@@ -55,6 +56,38 @@ def sparse_matrix(rows, columns, density, dtype, seed=0):
 
 
 # Division of work
+
+
+class Pair(NamedTuple):
+    numbers: np.ndarray
+    factor: float
+
+
+@jit
+def _multiplied(pair, i):
+    return pair.numbers[i] * pair.factor
+
+
+@jit
+def _multiply_all(pair):
+    pair = held.held(pair)
+    first = _multiplied(pair, 0)
+    fields = held.opened(pair)
+    for i in range(fields.numbers.size):
+        pair.numbers[i] = _multiplied(fields, i) + held.opened(fields).factor
+    return first
+
+
+def test_a_held_tuple_has_the_fields_of_the_tuple():
+    pair = Pair(np.arange(1.0, 4), 2.0)
+    assert _multiply_all(pair) == 2
+    assert pair.numbers.tolist() == [4, 6, 8]
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="plain Python has its own message")
+def test_a_held_tuple_has_no_other_fields():
+    with pytest.raises(numba.TypingError, match="Unknown attribute 'divisor'"):
+        jit(lambda pair: held.held(pair).divisor)(Pair(np.zeros(1), 0.0))
 
 
 @numba.njit(nogil=True)

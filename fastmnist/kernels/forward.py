@@ -12,6 +12,7 @@ import numpy as np
 from fastmnist._jit import ONE, ZERO, entry, inlined, kernel
 from fastmnist.kernels.barrier import take
 from fastmnist.kernels.dense import dots, product
+from fastmnist.kernels.held import held
 from fastmnist.kernels.pointwise import activate, finish_outputs, score_outputs
 from fastmnist.kernels.simd import W1, lanes_of, vload, vsplat, vstore
 from fastmnist.kernels.sparse import PARTS, decode_values, panel_part, rows_of, sparse_forward, values_at
@@ -167,6 +168,7 @@ def infer(w, n_workers, queue, blocks, layers, params, dropout, truth, values, o
     values: scratch, a block's values for each worker; outputs (n_rows, O), or (0, O) if not wanted; scores (n_rows, 4)
     from `score_row`, or (0, 4) if not wanted.
     """
+    blocks, dropout, truth = held(blocks), held(dropout), held(truth)
     lanes = lanes_of(values)
     n_blocks = blocks.start.size
     last = layers.shape[0] - 1

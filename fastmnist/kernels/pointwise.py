@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from fastmnist._jit import inlined, kernel
+from fastmnist.kernels.held import opened
 from fastmnist.kernels.simd import (
     W1,
     lanes_of,
@@ -339,6 +340,7 @@ def optimizer_step(updates, params, grads, slot_1, slot_2, at, n_tiles, rate, de
     as the smallest subnormal number, for 0.9 of that is rounded to itself; 8,000 of 400,000 after five epochs, each of
     which makes the processor take 100 cycles for an operation, were a quarter of the whole epoch's time.
     """
+    updates = opened(updates)
     optimizer = updates.optimizer
     lanes = lanes_of(params)
     rates = _constant(params, rate)

@@ -32,6 +32,7 @@ from fastmnist.kernels.forward import (
     score_row,
     upper_layers_forward,
 )
+from fastmnist.kernels.held import held
 from fastmnist.kernels.pointwise import activate, add_penalty, optimizer_step, output_deltas, through_activation
 from fastmnist.kernels.simd import W1, W2, W3, W4, W5, group_size, lanes_of, prefetch, vadd, vfma, vload, vsplat, vstore
 from fastmnist.kernels.sparse import (
@@ -298,6 +299,7 @@ def train_per_sample(
     loss's gradient. values, deltas (2, tiles * capacity * V), in turns; values with room for as many more tiles as a
     panel has at most, where the products of the second part lie until they are added.
     """
+    blocks, dropout, truth = held(blocks), held(dropout), held(truth)
     n_blocks = blocks.start.size
     n_tiles = layers[0, OUT_TILES]
     n_jobs = count_panels(n_tiles) + split
@@ -600,6 +602,8 @@ def train_batches(
     totals (1, 5) for all blocks, or (blocks, 5) for each: those four, and each row's share of the penalties. scores
     (capacity, 4) float64 is scratch.
     """
+    blocks, weights, dropout = held(blocks), held(weights), held(dropout)
+    truth, updates = held(truth), held(updates)
     n_blocks = blocks.start.size
     meetings = ZERO
     params = weights.params

@@ -19,6 +19,7 @@ from fastmnist import spec
 from fastmnist._jit import ZERO, entry, inlined, kernel
 from fastmnist.kernels.barrier import take
 from fastmnist.kernels.dense import clear
+from fastmnist.kernels.held import held, opened
 from fastmnist.kernels.simd import (
     HALVES_3,
     W1,
@@ -125,6 +126,7 @@ def decode_values(b, blocks, w, n_workers):
 
     Every tile then reads a number, and not first a byte that says where it is.
     """
+    blocks = opened(blocks)
     if blocks.codes.size:
         to = values_at(b, blocks, w, n_workers)
         begin = 2 * blocks.start[b]
@@ -308,6 +310,7 @@ def _order_lists(b, w, n_rows, n_parts, cursors, slots, blocks):
     Loops over the entries of a list are short, and the processor predicts their ends when neighbours are of equal
     length: on row B's network that took the products from 1.35 to 0.85 us a sample.
     """
+    blocks = opened(blocks)
     n_lists = cursors.shape[1]
     last = 2 * PARTS * n_rows
     for key in range(last + 2):
@@ -339,6 +342,7 @@ def _gather_masks(b, w, n_rows, n_groups, blocks, masks, starts, values, order, 
 
     places[w * capacity + r] is where the values of row r begin.
     """
+    blocks = opened(blocks)
     n_words = columns.shape[2] // WORD_BITS
     begin = b * blocks.capacity
     for r in range(n_rows, n_groups * WORD_BITS):
@@ -402,6 +406,7 @@ def _append(bits, row, w, i, base, values_from, values, places, cursors, blocks,
 
     The next value of each is at `places`; as many as `width` is long go from `values_from` on.
     """
+    blocks = opened(blocks)
     e = cursors[w, i]
     place = w * blocks.capacity
     while bits:
@@ -447,6 +452,7 @@ def transpose(w, n_workers, queue, n_parts, masks, starts, values, order, column
     places (n_workers * capacity,) int64, cursors (n_workers, number of lists) and slots (n_workers, 4 * capacity + 2)
     int32.
     """
+    blocks = held(blocks)
     b = take(queue)
     while b < blocks.start.size:
         _transpose_block(b, w, n_parts, masks, starts, values, order, columns, places, cursors, slots, blocks)
@@ -455,6 +461,7 @@ def transpose(w, n_workers, queue, n_parts, masks, starts, values, order, column
 
 @kernel
 def _forward_tiles(b, blocks, inputs_at, lists, weights, at, row_length, out, out_at, out_stride, width):
+    blocks = opened(blocks)
     lanes = lanes_of(out)
     base = blocks.start[b]
     for a in range(lists[0], lists[1]):
@@ -522,6 +529,7 @@ def sparse_forward(b, blocks, inputs_at, weights, at, n_rows, n_tiles, out, out_
 @kernel
 def _update_halves(b, blocks, inputs_at, lists, deltas, deltas_at, deltas_stride, out, at, row_length, width):
     """`sparse_update` of the lists of halves of quads."""
+    blocks = opened(blocks)
     lanes = lanes_of(out)
     base = blocks.start[b]
     # Sums of their own: weights in single precision would lose the small terms one by one.
@@ -543,6 +551,7 @@ def _update_halves(b, blocks, inputs_at, lists, deltas, deltas_at, deltas_stride
 @kernel
 def _update_wholes(b, blocks, inputs_at, lists, deltas, deltas_at, deltas_stride, out, at, row_length, stride, width):
     """`sparse_update` of the lists of whole quads; stride: from tile to tile of `out`."""
+    blocks = opened(blocks)
     lanes = lanes_of(out)
     base = blocks.start[b]
     zero = vsplat(out.dtype.type(0), width)
@@ -653,6 +662,7 @@ def _column_at(column, n_tiles, n_inputs, lanes):
 @kernel
 def _set_columns(b, blocks, n_tiles, n_inputs, columns, at, present):
     """Write the rows of block b as columns of a matrix in panels, from offset `at`; or zeros, where they have been."""
+    blocks = opened(blocks)
     lanes = lanes_of(columns)
     base = blocks.start[b]
     wholes_at = _wholes_at(b, blocks)
@@ -691,6 +701,7 @@ def gram_products(w, n_workers, queue, blocks, n_inputs, columns, products, gram
     flattened, zero before and after, and products (n_workers, tiles * capacity * V) flattened are scratch. n_inputs:
     inputs, rounded up to quads.
     """
+    blocks = held(blocks)
     lanes = lanes_of(gram)
     n_tiles = -(-blocks.capacity // lanes)
     size = n_inputs * n_tiles * lanes
