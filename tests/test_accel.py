@@ -284,6 +284,93 @@ GENERATORS: dict[str, list[Any]] = {
     ],
 }
 
+_LAST = "        w1 -= 0.5 * x.T @ d1\n"
+_SCORES = """\
+        q = softmax(np.tanh(np.tanh(x @ w1) @ w2) @ w3)
+        kept.append(-np.sum(t * np.log(q)) / len(x))
+"""
+_KEPT = ("np.random.seed", "kept = []\nnp.random.seed")
+UNDROPPED = changed(
+    DROPPED,
+    ("        m1 = (np.random.random(a1.shape) < 0.75) / 0.75\n        a1 *= m1\n", ""),
+    ("        m2 = (np.random.random(a2.shape) < 0.5) / 0.5\n        a2 *= m2\n", ""),
+    (" * m1", ""),
+    (" * m2", ""),
+    _KEPT,
+)
+# What the scores after an update are used for, the program, and how many of its loops are replaced.
+SCORED_AFTER = [
+    ("losses in a list", changed(UNDROPPED, (_LAST, _LAST + _SCORES)), 2),
+    (
+        "errors and hits, beside those before it",
+        changed(
+            UNDROPPED,
+            (
+                _LAST,
+                _LAST
+                + _SCORES
+                + "        after += 0.5 * np.sum((q - t) ** 2)\n"
+                + "        right += np.sum(np.argmax(q, axis=1) == y[n:n + 5]); kept.append(np.sum((p - t) ** 2))\n",
+            ),
+            ("loss, hits = 0.0, 0", "loss, hits, after, right = 0.0, 0, 0.0, 0"),
+            ("print(epoch,", "print(after, right, epoch,"),
+        ),
+        2,
+    ),
+    (
+        "of rows in a random order",
+        changed(
+            UNDROPPED,
+            (_LAST, _LAST + _SCORES),
+            ("    loss, hits = 0.0, 0\n", "    loss, hits, order = 0.0, 0, np.random.permutation(60)\n"),
+            ("images[n:n + 5], labels[n:n + 5]", "images[order[n:n + 5]], labels[order[n:n + 5]]"),
+            ("y[n:n + 5]", "y[order[n:n + 5]]"),
+        ),
+        2,
+    ),
+    (
+        "of rows that each iteration draws",
+        changed(
+            UNDROPPED,
+            (_LAST, _LAST + _SCORES),
+            ("        x, t =", "        rows = np.random.choice(60, 5)\n        x, t ="),
+            ("images[n:n + 5], labels[n:n + 5]", "images[rows], labels[rows]"),
+            ("y[n:n + 5]", "y[rows]"),
+        ),
+        2,
+    ),
+    (
+        "of one sample at a time",
+        changed(
+            PER_SAMPLE,
+            (
+                LOWER,
+                LOWER
+                + "        kept.append(np.sum((relu(layer_0 @ weights_0_1) @ weights_1_2 - labels[i:i+1]) ** 2))\n",
+            ),
+            _KEPT,
+        ),
+        2,
+    ),
+    (
+        "with biases",
+        changed(
+            BIASED,
+            (
+                "lower_b -= alpha * dh.sum(axis=0)\n",
+                "lower_b -= alpha * dh.sum(axis=0)\n        kept.append(np.sum((forward(x)[1] - t) ** 2))\n",
+            ),
+            _KEPT,
+        ),
+        1,
+    ),
+    (
+        "with weight decay",
+        changed(UNDROPPED, (_LAST, "        w1 -= 0.5 * (x.T @ d1 + 0.02 * w1)\n" + _SCORES)),
+        2,
+    ),
+]
+
 STYLES = {
     "functions of a class": (
         changed(
@@ -794,6 +881,7 @@ STYLES = {
         ),
         2,
     ),
+    **{f"scores after each update: {what}": (program, loops) for what, program, loops in SCORED_AFTER},
     **{f"a generator of batches: {how}": (generated(*program), 1) for how, program in GENERATORS.items()},
     **{
         f"weight decay: {how}": (
@@ -1162,6 +1250,26 @@ NEAR_MISSES = {
         "shares its memory",
     ),
     "every second sample": (changed(PER_SAMPLE, ("range(len(images))", "range(0, len(images), 2)")), "do not follow"),
+    "scores after an update with dropout": (changed(DROPPED, (_LAST, _LAST + _SCORES), _KEPT), "not understood"),
+    "scores after an update with the same dropout": (
+        changed(
+            DROPPED,
+            (_LAST, _LAST + _SCORES.replace("x @ w1)", "x @ w1) * m1").replace("@ w2)", "@ w2) * m2")),
+            _KEPT,
+        ),
+        "with dropout",
+    ),
+    "scores between two updates": (changed(UNDROPPED, (_LAST, _SCORES + _LAST)), "not understood"),
+    "scores of the next batch after an update": (
+        changed(
+            UNDROPPED, (_LAST, _LAST + _SCORES.replace("x @ w1", "images[n - 5:n] @ w1")), ("range(0,", "range(5,")
+        ),
+        "not understood",
+    ),
+    "two steps in an iteration": (
+        changed(UNDROPPED, (_LAST, _LAST + "        w1 -= 0.01 * x.T @ np.tanh(x @ w1)\n")),
+        "more than one step",
+    ),
     "weights used for something else": (
         changed(PER_SAMPLE, (COUNT, COUNT + "        correct_cnt += weights_0_1[0, 0] > 0.1\n")),
         None,

@@ -91,6 +91,7 @@ class Interpreter:
         self.frames: list[tuple[dict[str, Value], Path | None]] = [({}, None)]
         self.heap: dict[tuple[int, Any], Value] = {}
         self.moved: set[Node] = set()
+        self.meets_moved = False
         self.line = 0
         self.steps = 0
 
@@ -251,6 +252,8 @@ class Interpreter:
 
     def note_moved(self, value: Value) -> None:
         """Remember what the iteration has made of an array that it found."""
+        if self.meets_moved:
+            raise Refused("one iteration is more than one step: it changes weights again that its data have met")
         if value.node is not None:
             self.moved |= {value.node, self.algebra.transpose(value.node)}
 
@@ -587,8 +590,7 @@ class Interpreter:
         """Return the matrix product, by NumPy's rules for one dimension."""
         a, b = self.exact(x), self.exact(y)
         algebra = self.algebra
-        if (is_found(a) and b in self.moved) or (is_found(b) and a in self.moved):
-            raise Refused("one iteration is more than one step: its data meet weights that it has changed before")
+        self.meets_moved |= (is_found(a) and b in self.moved) or (is_found(b) and a in self.moved)
         # Only shape and type matter, and products would take most of the time.
         dtype = np.result_type(x.now, y.now)
         shape = (*np.shape(x.now)[:-1], *np.shape(y.now)[1:])

@@ -69,6 +69,7 @@ class Counter:
     entropy: float = 0.0
     penalty: float = 0.0
     each: float = 0.0
+    is_after: bool = False  # whether the scores are those of the same samples after the update
 
 
 @dataclass
@@ -98,6 +99,12 @@ class Plan:
     logarithm: Logarithm | None = None  # of the probabilities, where an entropy is counted
     one_hot: bool = False  # whether the counters hold for one-hot targets only
 
+    @property
+    def scores_after(self) -> bool:
+        """Whether something is made of scores after the update."""
+        appended = [one.counter for _, one in self.appended if one.counter is not None]
+        return any(counter.is_after for counter in (*self.counters, *appended))
+
     def arrays(self) -> list[Path]:
         """All weights and biases."""
         return [p for layer in self.layers for p in (layer.weights, layer.biases) if p is not None]
@@ -116,6 +123,8 @@ class Plan:
             extras.append(f"{self.training['updates_per_batch']} updates per batch")
         if self.training["l2"] is not None:
             extras.append("weight decay")
+        if self.scores_after:
+            extras.append("scores after each update")
         return ", ".join([f"SGD, {words}", depth, *extras])
 
 
@@ -365,14 +374,22 @@ class _Recogniser:
         node = final or self._array(layer.biases)
         return node if node.shape[0] == 1 else self.algebra.transpose(node)
 
-    def _forward(self, layers: list[Layer], inputs: Node) -> tuple[list[Node], list[list[Node]]]:
-        """Build all values, and for each hidden layer its possible derivatives, dropout included."""
+    def _forward(self, layers: list[Layer], inputs: Node, after: bool = False) -> tuple[list[Node], list[list[Node]]]:
+        """Build all values, and for each hidden layer its possible derivatives, dropout included.
+
+        `after`: with the weights and biases as the iteration leaves them.
+        """
         algebra = self.algebra
         values, derivatives = [inputs], []
         for layer in layers:
-            z = algebra.matmul(values[-1], self._array(layer.weights, layer.flipped))
-            if layer.biases is not None:
-                z = algebra.add(z, self._biases(layer))
+            if after:
+                weights, biases = self._oriented(layer)
+            else:
+                weights = self._array(layer.weights, layer.flipped)
+                biases = None if layer.biases is None else self._biases(layer)
+            z = algebra.matmul(values[-1], weights)
+            if biases is not None:
+                z = algebra.add(z, biases)
             value = self._activate(layer.activation, z)
             dropped = value
             if layer.mask is not None:
@@ -571,7 +588,7 @@ class _Recogniser:
             carried = [node for node in rest if node.op == "carried" and node.args[0] == place]
             if len(carried) != 1 or rest.pop(carried[0]) != 1:
                 raise Refused(f"{shown(place)} changes in a way that is not understood", self._line(place))
-            plan.counters.append(self._counter(plan, passes, place, type(value.now), rest))
+            plan.counters.append(self._scored(plan, passes, place, type(value.now), rest))
 
     def _append(self, plan: Plan, passes: list[_Pass]) -> None:
         paths: dict[int, Path] = {}
@@ -583,10 +600,25 @@ class _Recogniser:
                 raise Refused(f"{shown(path)} is appended to without training")
             if value.node is not None:
                 rest = self.algebra.terms(value.node)
-                appended = Appended(self._counter(plan, passes, path, type(value.now), rest))
+                appended = Appended(self._scored(plan, passes, path, type(value.now), rest))
             else:
                 appended = Appended(None, value.affine or (0, 0), value.now)
             plan.appended.append((path, appended))
+
+    def _scored(self, plan: Plan, passes: list[_Pass], place: Path, kind: type, rest: dict[Node, float]) -> Counter:
+        """Return how a sum of terms is made of an iteration's scores, before or after the update."""
+        training = plan.training
+        if training is not None and len(passes) == 1:
+            first = passes[0]
+            values, _ = self._forward(plan.layers, first.values[0], after=True)
+            if values[-1] in set(walk(rest)):
+                if any(training["dropout"]) or training["updates_per_batch"] > 1:
+                    raise Refused("scores after an update with dropout, or after several", self._line(place))
+                residual = first.residual and self.algebra.add(values[-1], first.targets, -1.0)
+                counter = self._counter(plan, [_Pass(values, [], first.targets, residual)], place, kind, rest)
+                counter.is_after = True
+                return counter
+        return self._counter(plan, passes, place, kind, rest)
 
     def _counter(self, plan: Plan, passes: list[_Pass], place: Path, kind: type, rest: dict[Node, float]) -> Counter:
         """Return how a sum of terms is made of an iteration's scores."""

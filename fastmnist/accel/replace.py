@@ -65,6 +65,13 @@ class _Score(NamedTuple):
     penalty: float = 0.0
 
 
+class _Scores(NamedTuple):
+    """What some iterations add up, and each of them, if that is needed."""
+
+    total: _Score
+    each: list[_Score]
+
+
 @dataclass
 class _State:
     """What a loop starts from: to run its first iterations again on copies."""
@@ -289,7 +296,7 @@ class Replacement:
         self, scope: Scope, first: int, last: int, state: _State, packed: Packed | None = None
     ) -> tuple[dict[Path, Any], dict[Path, list[Any]]]:
         """Train the arrays of `state`, or evaluate; return the counters as they are afterwards, and what lists get."""
-        plan, each = self.plan, None
+        plan = self.plan
         if isinstance(plan, Plan) and plan.pick is not None:
             draw = getattr(_stream(scope, plan.stream), plan.pick.method)
             drawn = [draw(*plan.pick.arguments, **plan.pick.keywords) for _ in range(first, last)]
@@ -299,16 +306,18 @@ class Replacement:
             matches = plan.advance(scope, state.arrays, first, last)
             scores = {counter.path: _Score(correct=matches.get(counter.path, 0)) for counter in plan.counters}
         else:
-            score, each = _train_or_evaluate(plan, scope, first, last, state.arrays, packed)
-            scores = {counter.path: score for counter in plan.counters}
+            before_and_after = _train_or_evaluate(plan, scope, first, last, state.arrays, packed)
+            scores = {counter.path: before_and_after[counter.is_after].total for counter in plan.counters}
         counters = {
             counter.path: _counted(counter, state.counters[counter.path], scores[counter.path], last - first)
             for counter in plan.counters
         }
         appended: dict[Path, list[Any]] = {}
-        for k, part in enumerate(each or (), first):
+        for k in range(last - first) if plan.appended else ():
             for path, item in plan.appended:
-                appended.setdefault(path, []).append(_appended(item, k, part))
+                is_after = item.counter is not None and item.counter.is_after
+                score = before_and_after[is_after].each[k]
+                appended.setdefault(path, []).append(_appended(item, first + k, score))
         return counters, appended
 
 
@@ -324,10 +333,10 @@ def _plan(trace: Trace, scope: Scope) -> Plan | Repetition:
 
 def _train_or_evaluate(
     plan: Plan, scope: Scope, first: int, last: int, trained: dict[Path, NDArray[Any]], packed: Packed | None
-) -> tuple[_Score, list[_Score] | None]:
+) -> list[_Scores]:
     """Call the kernels; `trained` are the arrays to train, none for an evaluation.
 
-    Returns the score, and each iteration's if lists get them.
+    Returns the scores before the updates and, if the plan needs them, those after.
     """
     from fastmnist import scripts
 
@@ -342,35 +351,48 @@ def _train_or_evaluate(
     network: dict[str, Any] = {"activation": activations[:-1], "output": activations[-1]}
     shares = activations[-1] == "softmax"
     if plan.training is None and shares:
-        return _score(scripts.predict(images, weights, biases, **network), targets, plan), None
+        return [_Scores(_score(scripts.predict(images, weights, biases, **network), targets, plan), [])]
     if plan.training is None:
-        return _Score(*scripts.evaluate(images, targets, weights, biases, **network)), None
+        return [_Scores(_Score(*scripts.evaluate(images, targets, weights, biases, **network)), [])]
     stream = None if plan.stream is None else scope.resolve(plan.stream)
     order = scope.numbers(plan.images.path, plan.images.of(first, last)) if inputs.are_whole else None
     truths = targets + _TRACE_OF_A_TARGET if shares else targets
+    if order is not None:
+        truths = _spread(truths, order, len(images))
+    if plan.scores_after:
+        batches = np.arange(len(images)) if order is None else order
+        order = np.repeat(batches.reshape(-1, plan.images.count), 2, axis=0).reshape(-1)
     prepared = scripts.prepare(
-        images, truths if order is None else _spread(truths, order, len(images)), weights, biases, None,
+        images, truths, weights, biases, None,
         **network, **plan.training, rng=stream, drop_last=False, order=order,
     )  # fmt: skip
     if shares:
         truth = prepared.settings["truth"]
         prepared.settings["truth"] = truth._replace(logarithm=plan.logarithm or Logarithm(), threshold=_LEAST_SHARE)
-    if plan.appended:
-        prepared.settings["each"] = np.empty((last - first, 5))
+    passes = 2 if plan.scores_after else 1
+    if plan.appended or passes > 1:
+        prepared.settings["each"] = np.empty((passes * (last - first), 5))
+    if passes > 1:
+        # Each batch twice, the second time at a rate of 0: it scores what the first one has updated.
+        prepared.settings["rates"][1::2] = 0
     totals = prepared.run(None)
-    if shares and totals.right_side != targets.size:
+    if shares and totals.right_side != passes * targets.size:
         raise Refused("softmax leaves the range of its exponentials")
-    _require_digits(plan, totals.entropy, len(targets))
     n = plan.images.count
-    score = _Score(totals.squared, totals.correct, totals.entropy, totals.penalty / n)
-    if not plan.appended:
-        return score, None
+    if passes == 1 and not plan.appended:
+        _require_digits(plan, totals.entropy, len(targets))
+        return [_Scores(_Score(totals.squared, totals.correct, totals.entropy, totals.penalty / n), [])]
     each = [
         _Score(squared, int(correct), entropy, penalty / n)
         for squared, entropy, correct, _, penalty in prepared.settings["each"].tolist()
     ]
     _require_digits(plan, min(one.entropy for one in each), n)
-    return score, each
+    return [_scores(each[k::passes]) for k in range(passes)]
+
+
+def _scores(each: list[_Score]) -> _Scores:
+    error, correct, entropy, penalty = map(sum, zip(*each, strict=True))
+    return _Scores(_Score(error, correct, entropy, penalty), each)
 
 
 def _check_targets(plan: Plan, targets: NDArray[Any], labels: NDArray[Any] | None) -> None:
