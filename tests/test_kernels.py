@@ -55,7 +55,7 @@ def sparse_matrix(rows, columns, density, dtype, seed=0):
     return (random.standard_normal((rows, columns)) * (random.random((rows, columns)) < density)).astype(dtype)
 
 
-# Division of work
+# Tuples as addresses
 
 
 class Pair(NamedTuple):
@@ -88,6 +88,9 @@ def test_a_held_tuple_has_the_fields_of_the_tuple():
 def test_a_held_tuple_has_no_other_fields():
     with pytest.raises(numba.TypingError, match="Unknown attribute 'divisor'"):
         jit(lambda pair: held.held(pair).divisor)(Pair(np.zeros(1), 0.0))
+
+
+# Division of work
 
 
 @numba.njit(nogil=True)

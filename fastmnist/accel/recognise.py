@@ -302,8 +302,8 @@ class _Recogniser:
         shifted = self.algebra.leaf(node.op, path, slope, start + k * count, count, shape=node.shape)
         return self.algebra.times(factor, shifted)
 
-    def _pass(self, layers: list[Layer], inputs: Node, targets: Node) -> _Pass:
-        values, derivatives = self._forward(layers, inputs)
+    def _pass(self, layers: list[Layer], inputs: Node, targets: Node, after: bool = False) -> _Pass:
+        values, derivatives = self._forward(layers, inputs, after)
         residual = None if targets.op == "items" else self.algebra.add(values[-1], targets, -1.0)
         return _Pass(values, derivatives, targets, residual)
 
@@ -609,13 +609,11 @@ class _Recogniser:
         """Return how a sum of terms is made of an iteration's scores, before or after the update."""
         training = plan.training
         if training is not None and len(passes) == 1:
-            first = passes[0]
-            values, _ = self._forward(plan.layers, first.values[0], after=True)
-            if values[-1] in set(walk(rest)):
+            after = self._pass(plan.layers, passes[0].values[0], passes[0].targets, after=True)
+            if after.values[-1] in walk(rest):
                 if any(training["dropout"]) or training["updates_per_batch"] > 1:
                     raise Refused("scores after an update with dropout, or after several", self._line(place))
-                residual = first.residual and self.algebra.add(values[-1], first.targets, -1.0)
-                counter = self._counter(plan, [_Pass(values, [], first.targets, residual)], place, kind, rest)
+                counter = self._counter(plan, [after], place, kind, rest)
                 counter.is_after = True
                 return counter
         return self._counter(plan, passes, place, kind, rest)

@@ -359,9 +359,11 @@ def _train_or_evaluate(
     truths = targets + _TRACE_OF_A_TARGET if shares else targets
     if order is not None:
         truths = _spread(truths, order, len(images))
-    if plan.scores_after:
+    passes = 2 if plan.scores_after else 1
+    if passes > 1:
+        # Each batch twice, the second time at a rate of 0: it scores what the first one has updated.
         batches = np.arange(len(images)) if order is None else order
-        order = np.repeat(batches.reshape(-1, plan.images.count), 2, axis=0).reshape(-1)
+        order = np.repeat(batches.reshape(-1, plan.images.count), passes, axis=0).reshape(-1)
     prepared = scripts.prepare(
         images, truths, weights, biases, None,
         **network, **plan.training, rng=stream, drop_last=False, order=order,
@@ -369,12 +371,10 @@ def _train_or_evaluate(
     if shares:
         truth = prepared.settings["truth"]
         prepared.settings["truth"] = truth._replace(logarithm=plan.logarithm or Logarithm(), threshold=_LEAST_SHARE)
-    passes = 2 if plan.scores_after else 1
     if plan.appended or passes > 1:
         prepared.settings["each"] = np.empty((passes * (last - first), 5))
     if passes > 1:
-        # Each batch twice, the second time at a rate of 0: it scores what the first one has updated.
-        prepared.settings["rates"][1::2] = 0
+        prepared.settings["rates"][1::passes] = 0
     totals = prepared.run(None)
     if shares and totals.right_side != passes * targets.size:
         raise Refused("softmax leaves the range of its exponentials")
