@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import weakref
@@ -177,7 +178,8 @@ class Packed:
 
         def make() -> Floats:
             n_inputs, padded = spec.whole_quads(self.shape[1]), spec.padded(blocks.capacity, dtype.itemsize)
-            gram = np.empty((len(blocks.start), blocks.capacity, 2, padded), dtype)
+            shape = len(blocks.start), blocks.capacity, 2, padded
+            gram = scratch(math.prod(shape), dtype).reshape(shape)
             columns = zeros(workers * 2 * n_inputs * padded, dtype)
             products = scratch(workers * blocks.capacity * padded, dtype)
             run_workers(sparse.gram_products, workers, counter(), blocks, n_inputs, columns, products, gram.reshape(-1))
