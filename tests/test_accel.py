@@ -285,6 +285,7 @@ GENERATORS: dict[str, list[Any]] = {
 }
 
 _LAST = "        w1 -= 0.5 * x.T @ d1\n"
+_DECAYED = "        w1 -= 0.5 * (x.T @ d1 + 0.02 * w1)\n"
 _SCORES = """\
         q = softmax(np.tanh(np.tanh(x @ w1) @ w2) @ w3)
         kept.append(-np.sum(t * np.log(q)) / len(x))
@@ -366,7 +367,15 @@ SCORED_AFTER = [
     ),
     (
         "with weight decay",
-        changed(UNDROPPED, (_LAST, "        w1 -= 0.5 * (x.T @ d1 + 0.02 * w1)\n" + _SCORES)),
+        changed(UNDROPPED, (_LAST, _DECAYED + _SCORES)),
+        2,
+    ),
+    (
+        "with the penalty on the weights as they are then",
+        changed(
+            UNDROPPED,
+            (_LAST, _DECAYED + _SCORES.replace("/ len(x)", "/ len(x) + np.sum(w1 ** 2)")),
+        ),
         2,
     ),
 ]
@@ -1260,6 +1269,13 @@ NEAR_MISSES = {
         "with dropout",
     ),
     "scores between two updates": (changed(UNDROPPED, (_LAST, _SCORES + _LAST)), "not understood"),
+    "scores after an update, but the penalty before it": (
+        changed(
+            UNDROPPED,
+            (_LAST, "        old = np.sum(w1 ** 2)\n" + _DECAYED + _SCORES.replace("/ len(x)", "/ len(x) + old")),
+        ),
+        "counts something",
+    ),
     "scores of the next batch after an update": (
         changed(
             UNDROPPED, (_LAST, _LAST + _SCORES.replace("x @ w1", "images[n - 5:n] @ w1")), ("range(0,", "range(5,")

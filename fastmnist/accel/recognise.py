@@ -613,14 +613,14 @@ class _Recogniser:
             if after.values[-1] in walk(rest):
                 if any(training["dropout"]) or training["updates_per_batch"] > 1:
                     raise Refused("scores after an update with dropout, or after several", self._line(place))
-                counter = self._counter(plan, [after], place, kind, rest)
-                counter.is_after = True
-                return counter
-        return self._counter(plan, passes, place, kind, rest)
+                return self._counter(plan, [after], place, kind, rest, True)
+        return self._counter(plan, passes, place, kind, rest, False)
 
-    def _counter(self, plan: Plan, passes: list[_Pass], place: Path, kind: type, rest: dict[Node, float]) -> Counter:
+    def _counter(
+        self, plan: Plan, passes: list[_Pass], place: Path, kind: type, rest: dict[Node, float], after: bool
+    ) -> Counter:
         """Return how a sum of terms is made of an iteration's scores."""
-        algebra, counter = self.algebra, Counter(place, kind)
+        algebra, counter = self.algebra, Counter(place, kind, is_after=after)
         outputs, targets = passes[0].values[-1], passes[0].targets
         residuals = [p.residual for p in passes if p.residual is not None]
         counter.each = rest.pop(algebra.one, 0.0)
@@ -628,7 +628,7 @@ class _Recogniser:
             error = algebra.total([algebra.sum(algebra.multiply(r, r)) for r in residuals])
             counter.error = _take(rest, algebra.terms(error))
         if plan.training is not None and plan.training["l2"] is not None:
-            counter.penalty = _take(rest, algebra.terms(self._penalty(plan.layers, plan.training["l2"])))
+            counter.penalty = _take(rest, algebra.terms(self._penalty(plan.layers, plan.training["l2"], after)))
         if len(passes) > 1:
             hits = [algebra.equal(algebra.argmax(p.values[-1]), algebra.argmax(p.targets)) for p in passes]
             counter.correct = _take(rest, algebra.terms(algebra.total(hits)))
@@ -652,14 +652,17 @@ class _Recogniser:
             raise Refused(f"{shown(place)} counts something that is not understood", self._line(place))
         return counter
 
-    def _penalty(self, layers: list[Layer], l2: list[tuple[float, float]]) -> Node:
+    def _penalty(self, layers: list[Layer], l2: list[tuple[float, float]], after: bool) -> Node:
+        """Build the penalty on the weights as the iteration finds them, or `after`: as it leaves them."""
         arrays = [
             (path, c)
             for layer, pair in zip(layers, l2, strict=True)
             for path, c in zip((layer.weights, layer.biases), pair, strict=True)
         ]
-        squares = [(c, self._array(path)) for path, c in arrays if path is not None and c]
         algebra = self.algebra
+        squares = [
+            (c, self.finals[path] if after else self._array(path)) for path, c in arrays if path is not None and c
+        ]
         return algebra.total([algebra.times(c, algebra.sum(algebra.multiply(a, a))) for c, a in squares])
 
     def _correct(self, outputs: Node, targets: Node, terms: list[Node]) -> Iterator[tuple[Node, Rows | None]]:
