@@ -268,14 +268,19 @@ class Prepared:
     weights: Arrays
     biases: Arrays | None
     settings: dict[str, Any]
+    velocities: tuple[Arrays, Arrays | None] | None = None  # what momentum has left for weights and biases
 
     def run(self, threads: int | None, progress: Callable[[int], None] | None = None) -> engine.Totals:
         """Train, once; what has been trained is written back even if that is interrupted."""
         self.network.set(self.weights, self.biases)
+        if self.velocities is not None:
+            self.network.set_state(1, *self.velocities)
         try:
             totals = self.network.train(**self.settings, threads=threads, progress=progress)
         finally:
             self.network.get(self.weights, self.biases)
+            if self.velocities is not None:
+                self.network.state(1, *self.velocities)
         engine.give_back(self.network)
         return totals
 
@@ -301,10 +306,13 @@ def prepare(
     drop_last: bool,
     order: NDArray[np.int64] | None = None,
     l2: Sequence[tuple[float, float]] | None = None,
+    optimizer: spec.Optimizer = _PLAIN,
+    velocities: tuple[Arrays, Arrays | None] | None = None,
 ) -> Prepared:
     """Check the arguments of `sgd_epoch`.
 
-    `order` lists the images to train on, if not all as they come; `l2` penalizes the weights and biases of each layer.
+    `order` lists the images to train on, if not all as they come; `l2` penalizes the weights and biases of each layer;
+    `velocities`, updated with the weights and biases, are what an optimizer with momentum starts from.
     """
     n_hidden = len(weights) - 1
     rates = [dropout] * n_hidden if isinstance(dropout, int | float | np.number) else list(dropout)
@@ -327,14 +335,14 @@ def prepare(
         "truth": engine.truth_of(labels, len(packed), network.layout.sizes[-1], network.dtype),
         "batch_size": batch,
         "rates": np.full(steps, rate),
-        "optimizer": _PLAIN,
+        "optimizer": optimizer,
         "loss": loss_name,
         "repeats": repeats,
         "draws": draws,
         "dropout_gradient": dropout_gradient,
         "order": order,
     }
-    return Prepared(network, weights, biases, settings)
+    return Prepared(network, weights, biases, settings, velocities)
 
 
 def _packed(images: ArrayLike | Packed, network: engine.FlatNetwork, threads: int | None) -> Packed:

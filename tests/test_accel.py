@@ -299,6 +299,57 @@ UNDROPPED = changed(
     (" * m2", ""),
     _KEPT,
 )
+_GRADIENTS = {"w3": "a2.T @ d3", "w2": "a1.T @ d2", "w1": "x.T @ d1"}
+
+
+def with_velocities(program, form, **others):
+    """Return a program of three layers whose arrays w have velocities v, and are updated by gradients g like this."""
+    updates = []
+    for w, gradient in _GRADIENTS.items():
+        numbered = re.sub(r"\b([vw])\b", rf"\g<1>{w[1]}", others.get(w, form))
+        own = re.sub(r"\bg\b", f"({gradient})", numbered)
+        updates.append((f"        {w} -= 0.5 * {gradient}\n", f"        {own}\n"))
+    made = "y = np.argmax(labels, axis=1)\n"
+    return changed(program, (made, made + "v1, v2, v3 = map(np.zeros_like, (w1, w2, w3))\n"), *updates)
+
+
+_VELOCITY = "v = 0.9 * v - 0.5 * g; w += v"
+MOMENTUM = {
+    "the velocity is the step": with_velocities(UNDROPPED, _VELOCITY),
+    "a sum of gradients": with_velocities(UNDROPPED, "v *= 0.9; v += g; w -= 0.5 * v"),
+    "a mean of gradients, new arrays": with_velocities(UNDROPPED, "v = 0.9 * v + 0.1 * g; w = w - 2 * v"),
+    "Nesterov's, by the velocity before": with_velocities(
+        UNDROPPED, "u = v; v = 0.9 * v - 0.5 * g; w += 1.9 * v - 0.9 * u"
+    ),
+    "Nesterov's, by the gradient": with_velocities(UNDROPPED, "v = 0.9 * v - 0.5 * g; w += 0.9 * v - 0.5 * g"),
+    "weight decay in the gradient": with_velocities(UNDROPPED, "v = 0.9 * v - 0.5 * (g + 0.01 * w); w += v"),
+    "dropout": with_velocities(DROPPED, _VELOCITY),
+    "one sample at a time": changed(
+        PER_SAMPLE,
+        (UPPER, UPPER.replace("weights_1_2 -= alpha *", "v2 = 0.5 * v2 +") + "        weights_1_2 -= alpha * v2\n"),
+        (LOWER, LOWER.replace("weights_0_1 -= alpha *", "v1 = 0.5 * v1 +") + "        weights_0_1 -= alpha * v1\n"),
+        ("for j in", "v1, v2 = np.zeros_like(weights_0_1), np.zeros_like(weights_1_2)\nfor j in"),
+    ),
+    "biases, in dictionaries": DATA
+    + """\
+params = {"w1": weights_0_1, "b1": np.zeros((1, 7)), "w2": weights_1_2, "b2": np.zeros((1, 4))}
+velocities = {name: np.zeros_like(array) for name, array in params.items()}
+def step(x, t, rate=0.2, share=0.9):
+    h = np.tanh(x @ params["w1"] + params["b1"])
+    d = (h @ params["w2"] + params["b2"] - t) / len(x)
+    g = {"w2": h.T @ d, "b2": d.sum(0, keepdims=True)}
+    d = d @ params["w2"].T * (1 - h ** 2)
+    g["w1"], g["b1"] = x.T @ d, d.sum(0, keepdims=True)
+    for name in params:
+        velocities[name] = share * velocities[name] + (1 - share) * g[name]
+        params[name] = params[name] - rate * velocities[name]
+for epoch in range(3):
+    for k in range(0, 60, 6):
+        step(images[k:k + 6], labels[k:k + 6])
+    print(params["b1"], velocities["b2"])
+""",
+}
+
 # What the scores after an update are used for, the program, and how many of its loops are replaced.
 SCORED_AFTER = [
     ("losses in a list", changed(UNDROPPED, (_LAST, _LAST + _SCORES)), 2),
@@ -891,6 +942,7 @@ STYLES = {
         2,
     ),
     **{f"scores after each update: {what}": (program, loops) for what, program, loops in SCORED_AFTER},
+    **{f"momentum: {how}": (program, 1 + ("test_images[i" in program)) for how, program in MOMENTUM.items()},
     **{f"a generator of batches: {how}": (generated(*program), 1) for how, program in GENERATORS.items()},
     **{
         f"weight decay: {how}": (
@@ -1267,6 +1319,25 @@ NEAR_MISSES = {
             _KEPT,
         ),
         "with dropout",
+    ),
+    "scores after an update with momentum": (
+        changed(with_velocities(UNDROPPED, _VELOCITY), ("w1 += v1\n", "w1 += v1\n" + _SCORES)),
+        "dropout, momentum",
+    ),
+    "momentum of some weights": (with_velocities(UNDROPPED, _VELOCITY, w2="w -= 0.5 * g"), "'w2' has no momentum"),
+    "momentum of several shares": (
+        with_velocities(UNDROPPED, _VELOCITY, w2="v = 0.8 * v - 0.5 * g; w += v"),
+        "velocities that",
+    ),
+    "velocities that do not fade": (with_velocities(UNDROPPED, "v -= 0.5 * g; w += v"), "velocities that"),
+    "decay besides momentum": (with_velocities(UNDROPPED, _VELOCITY + " - 0.01 * w"), "velocities that"),
+    "momentum at a rate for each layer": (
+        with_velocities(UNDROPPED, _VELOCITY, w2="v = 0.9 * v - 0.4 * g; w += v"),
+        "not the gradient",
+    ),
+    "an optimizer with squares of gradients": (
+        with_velocities(UNDROPPED, "v = 0.9 * v + 0.1 * g ** 2; w -= 0.01 * g / (np.sqrt(v) + 1e-8)"),
+        "is updated, but is not a weight",
     ),
     "scores between two updates": (changed(UNDROPPED, (_LAST, _SCORES + _LAST)), "not understood"),
     "scores after an update, but the penalty before it": (

@@ -82,6 +82,15 @@ class Appended:
 
 
 @dataclass
+class Momentum:
+    """What the steps before leave in each step."""
+
+    rule: str  # "momentum" or "nesterov"
+    share: float  # of the velocity before
+    velocities: dict[Path, tuple[Path, float]]  # of weights and biases: where each is, and how much of it a step adds
+
+
+@dataclass
 class Plan:
     """What replaces the loop."""
 
@@ -94,6 +103,7 @@ class Plan:
     rebound: dict[Path, Path | list[Path]] = field(default_factory=dict)
     appended: list[tuple[Path, Appended]] = field(default_factory=list)  # to which list, in each iteration
     training: dict[str, Any] | None = None
+    momentum: Momentum | None = None
     stream: Path | None = None
     pick: Pick | None = None  # draws the rows of each batch
     logarithm: Logarithm | None = None  # of the probabilities, where an entropy is counted
@@ -106,8 +116,9 @@ class Plan:
         return any(counter.is_after for counter in (*self.counters, *appended))
 
     def arrays(self) -> list[Path]:
-        """All weights and biases."""
-        return [p for layer in self.layers for p in (layer.weights, layer.biases) if p is not None]
+        """All weights and biases, and their velocities."""
+        arrays = [p for layer in self.layers for p in (layer.weights, layer.biases) if p is not None]
+        return arrays + ([] if self.momentum is None else [path for path, _ in self.momentum.velocities.values()])
 
     def describe(self) -> str:
         """Say in words what was found."""
@@ -123,6 +134,8 @@ class Plan:
             extras.append(f"{self.training['updates_per_batch']} updates per batch")
         if self.training["l2"] is not None:
             extras.append("weight decay")
+        if self.momentum is not None:
+            extras.append(f"{self.momentum.rule.replace('nesterov', 'Nesterov momentum')} {self.momentum.share:g}")
         if self.scores_after:
             extras.append("scores after each update")
         return ", ".join([f"SGD, {words}", depth, *extras])
@@ -383,7 +396,7 @@ class _Recogniser:
         values, derivatives = [inputs], []
         for layer in layers:
             if after:
-                weights, biases = self._oriented(layer)
+                weights, biases = self._oriented(layer, self.finals)
             else:
                 weights = self._array(layer.weights, layer.flipped)
                 biases = None if layer.biases is None else self._biases(layer)
@@ -440,10 +453,11 @@ class _Recogniser:
     def _train(self, plan: Plan, passes: list[_Pass]) -> None:
         layers, algebra, batch = plan.layers, self.algebra, plan.images.count
         wanted = {path for layer in layers for path in (layer.weights, layer.biases) if path is not None}
-        if unknown := set(self.finals) - wanted:
-            raise Refused(f"{min(map(shown, unknown))} is updated, but is not a weight", self._some_line(unknown))
         if missing := wanted - set(self.finals):
             raise Refused(f"{min(map(shown, missing))} takes part, but is not updated")
+        plan.momentum, steps = self._momentum(wanted)
+        if unknown := set(self.finals) - set(plan.arrays()):
+            raise Refused(f"{min(map(shown, unknown))} is updated, but is not a weight", self._some_line(unknown))
         stream, kind, rates = self._dropout(layers)
         pick = next(iter(self.trace.picks), None)
         if pick is not None:
@@ -460,9 +474,9 @@ class _Recogniser:
         if output in ("sigmoid", "tanh", "relu"):
             slopes = [self._output_slope(output, p.values[-1]) for p in passes]
             losses.append(("squared_error", list(map(algebra.multiply, residuals, slopes))))
-        finals, decays = self._decayed(layers)
+        finals, decays = self._decayed(layers, steps)
         lowest = algebra.add(finals[0][0], self._array(layers[0].weights, layers[0].flipped), -1.0)
-        many = {1} if len(passes) > 1 or decays else {1, len(algebra.terms(lowest))}
+        many = {1} if len(passes) > 1 or decays or plan.momentum is not None else {1, len(algebra.terms(lowest))}
         for (loss, deltas), option, repeats in product(losses, range(2 * len(_GRADIENTS)), sorted(many)):
             rate = self._rate(finals[-1][0], layers[-1], passes, deltas, repeats)
             if rate is None:
@@ -489,12 +503,46 @@ class _Recogniser:
             self._some_line(self.finals),
         )
 
-    def _decayed(self, layers: list[Layer]) -> tuple[list[tuple[Node, Node | None]], list[tuple[float, float]]]:
+    def _momentum(self, wanted: set[Path]) -> tuple[Momentum | None, dict[Path, Node]]:
+        """Return what the steps before leave in this one, and what it would make of the arrays without them.
+
+        With ``v' = share v + c g``, a step adds ``factor v'``, or ``factor ((1 + share) v' - share v)``, Nesterov's.
+        """
+        algebra = self.algebra
+        velocities: dict[Path, tuple[Node, float]] = {}
+        for path in wanted:
+            for term, c in algebra.terms(self.finals[path]).items():
+                if term.op == "array" and term.args[0] in set(self.finals) - wanted:
+                    velocities[path] = term, c
+        if not velocities:
+            return None, self.finals
+        if missing := wanted - set(velocities):
+            raise Refused(f"{min(map(shown, missing))} has no momentum, and others have", self._some_line(wanted))
+        shares = [algebra.terms(self.finals[v.args[0]]).get(v, 0.0) for v, _ in velocities.values()]
+        share = shares[0]
+        if not 0 < share < 1 or len({v for v, _ in velocities.values()}) < len(wanted):
+            raise Refused("velocities that are not understood", self._some_line(wanted))
+        for rule, left, ahead in (("momentum", share, 1.0), ("nesterov", share**2, 1 + share)):
+            steps = {}
+            for path, (v, c) in velocities.items():
+                before = self._array(path)
+                step = algebra.times(c / left, algebra.add(self.finals[v.args[0]], algebra.times(share, v), -1.0))
+                after = algebra.add(algebra.add(before, algebra.times(ahead, step)), algebra.times(c, v))
+                if close(after, self.finals[path]):
+                    steps[path] = algebra.add(before, step)
+            if len(steps) == len(wanted):
+                factors = {path: (v.args[0], c / left) for path, (v, c) in velocities.items()}
+                return Momentum(rule, share, factors), steps
+        raise Refused("velocities that are not understood", self._some_line(wanted))
+
+    def _decayed(
+        self, layers: list[Layer], steps: dict[Path, Node]
+    ) -> tuple[list[tuple[Node, Node | None]], list[tuple[float, float]]]:
         """Return the updates without weight decay, and which share of weights and biases that takes; [] if none."""
         finals = []
         shares = []
         for layer in layers:
-            weights, biases = self._oriented(layer)
+            weights, biases = self._oriented(layer, steps)
             weights, share = self._without_decay(weights, self._array(layer.weights, layer.flipped))
             of_biases = 0.0
             # The gradient of a linear output has its biases in it, as decay would.
@@ -510,12 +558,12 @@ class _Recogniser:
             return final, 0.0
         return self.algebra.add(final, self.algebra.times(share, array)), share
 
-    def _oriented(self, layer: Layer) -> tuple[Node, Node | None]:
-        weights = self.finals[layer.weights]
+    def _oriented(self, layer: Layer, finals: dict[Path, Node]) -> tuple[Node, Node | None]:
+        weights = finals[layer.weights]
         weights = self.algebra.transpose(weights) if layer.flipped else weights
         if layer.biases is None:
             return weights, None
-        return weights, self._biases(layer, self.finals[layer.biases])
+        return weights, self._biases(layer, finals[layer.biases])
 
     def _output_slope(self, output: str, values: Node) -> Node:
         z = values.args[0] if output in _OUTPUTS and values.args else values
@@ -611,8 +659,8 @@ class _Recogniser:
         if training is not None and len(passes) == 1:
             after = self._pass(plan.layers, passes[0].values[0], passes[0].targets, after=True)
             if after.values[-1] in walk(rest):
-                if any(training["dropout"]) or training["updates_per_batch"] > 1:
-                    raise Refused("scores after an update with dropout, or after several", self._line(place))
+                if any(training["dropout"]) or training["updates_per_batch"] > 1 or plan.momentum is not None:
+                    raise Refused("scores after an update with dropout, momentum or repeats", self._line(place))
                 return self._counter(plan, [after], place, kind, rest, True)
         return self._counter(plan, passes, place, kind, rest, False)
 

@@ -16,7 +16,7 @@ from fastmnist.accel.program import MISSING, Functions, Path, Refused, Scope, sh
 from fastmnist.accel.recognise import Appended, Counter, Plan, Rows, recognise
 from fastmnist.accel.repeat import Repetition, recognise_repetition
 from fastmnist.accel.values import Trace
-from fastmnist.spec import Logarithm
+from fastmnist.spec import Logarithm, Optimizer
 
 if TYPE_CHECKING:
     from fastmnist.engine import Packed
@@ -341,8 +341,7 @@ def _train_or_evaluate(
     from fastmnist import scripts
 
     held = trained or {path: scope.resolve(path) for path in plan.arrays()}
-    weights = [held[layer.weights].T if layer.flipped else held[layer.weights] for layer in plan.layers]
-    biases = [held[layer.biases].reshape(-1) for layer in plan.layers if layer.biases is not None] or None
+    weights, biases = _layers(plan, held)
     inputs = inputs_of(plan, scope, first, last)
     images = inputs.packed(scope) if packed is None else packed
     targets = _some(scope, plan.targets, first, last)
@@ -364,6 +363,12 @@ def _train_or_evaluate(
         # Each batch twice, the second time at a rate of 0: it scores what the first one has updated.
         batches = np.arange(len(images)) if order is None else order
         order = np.repeat(batches.reshape(-1, plan.images.count), passes, axis=0).reshape(-1)
+    if plan.momentum is not None:
+        # What the kernels take and leave is what a step adds to the weights.
+        for velocity, factor in plan.momentum.velocities.values():
+            held[velocity] *= factor
+        network["optimizer"] = Optimizer(plan.momentum.rule, decay_1=plan.momentum.share)
+        network["velocities"] = _layers(plan, {path: held[v] for path, (v, _) in plan.momentum.velocities.items()})
     prepared = scripts.prepare(
         images, truths, weights, biases, None,
         **network, **plan.training, rng=stream, drop_last=False, order=order,
@@ -376,6 +381,9 @@ def _train_or_evaluate(
     if passes > 1:
         prepared.settings["rates"][1::passes] = 0
     totals = prepared.run(None)
+    if plan.momentum is not None:
+        for velocity, factor in plan.momentum.velocities.values():
+            held[velocity] /= factor
     if shares and totals.right_side != passes * targets.size:
         raise Refused("softmax leaves the range of its exponentials")
     n = plan.images.count
@@ -388,6 +396,13 @@ def _train_or_evaluate(
     ]
     _require_digits(plan, min(one.entropy for one in each), n)
     return [_scores(each[k::passes]) for k in range(passes)]
+
+
+def _layers(plan: Plan, arrays: dict[Path, NDArray[Any]]) -> tuple[list[NDArray[Any]], list[NDArray[Any]] | None]:
+    """Return weights as (I, O), and biases, of arrays of the program."""
+    weights = [arrays[layer.weights].T if layer.flipped else arrays[layer.weights] for layer in plan.layers]
+    biases = [arrays[layer.biases].reshape(-1) for layer in plan.layers if layer.biases is not None]
+    return weights, biases or None
 
 
 def _scores(each: list[_Score]) -> _Scores:
