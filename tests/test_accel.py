@@ -313,6 +313,7 @@ def with_velocities(program, form, **others):
     return changed(program, (made, made + "v1, v2, v3 = map(np.zeros_like, (w1, w2, w3))\n"), *updates)
 
 
+_PREVIOUS = "        previous = np.argmax(layer_2)\n"
 _VELOCITY = "v = 0.9 * v - 0.5 * g; w += v"
 MOMENTUM = {
     "the velocity is the step": with_velocities(UNDROPPED, _VELOCITY),
@@ -1324,6 +1325,55 @@ NEAR_MISSES = {
         changed(with_velocities(UNDROPPED, _VELOCITY), ("w1 += v1\n", "w1 += v1\n" + _SCORES)),
         "dropout, momentum",
     ),
+    "a count that begins with the second iteration": (
+        changed(
+            PER_SAMPLE,
+            (
+                COUNT,
+                COUNT + "        if previous is not None: same += int(np.argmax(layer_2) == previous)\n" + _PREVIOUS,
+            ),
+            ("    error, correct_cnt =", "    previous, same = None, 0\n    error, correct_cnt ="),
+        ),
+        "'previous' is a NoneType",
+    ),
+    "the same, of an attribute": (
+        changed(
+            PER_SAMPLE,
+            (COUNT, COUNT + "        if s.last is not None: same += 1\n        s.last = layer_1\n"),
+            ("    error, correct_cnt =", "    class S: last = None\n    s, same = S(), 0\n    error, correct_cnt ="),
+        ),
+        "is a NoneType",
+    ),
+    **{
+        f"the same, of a dictionary: {how}": (
+            changed(
+                PER_SAMPLE,
+                (COUNT, COUNT + f"        if {asked}: same += 1\n        seen['last'] = layer_1\n"),
+                ("    error, correct_cnt =", "    seen, same = {}, 0\n    error, correct_cnt ="),
+            ),
+            "asks whether there is",
+        )
+        for how, asked in {
+            "a key": "'last' in seen",
+            "no key": "not ('last' not in seen)",
+            "its length": "len(seen) > 0",
+            "its truth": "seen and j >= 0",
+            "its emptiness": "not seen",
+        }.items()
+    },
+    "velocities that the first iteration makes": (
+        changed(
+            PER_SAMPLE,
+            (
+                UPPER,
+                "        g = layer_1.T.dot(layer_2_delta)\n        s['v'] = 0.9 * s['v'] + g if 'v' in s else g\n"
+                "        weights_1_2 -= 1e-11 * s['v']\n",
+            ),
+            (LOWER, "        weights_0_1 -= 1e-11 * layer_0.T.dot(layer_1_delta)\n"),
+            ("    error, correct_cnt =", "    s = {}\n    error, correct_cnt ="),
+        ),
+        "asks whether there is",
+    ),
     "momentum of some weights": (with_velocities(UNDROPPED, _VELOCITY, w2="w -= 0.5 * g"), "'w2' has no momentum"),
     "momentum of several shares": (
         with_velocities(UNDROPPED, _VELOCITY, w2="v = 0.8 * v - 0.5 * g; w += v"),
@@ -1362,14 +1412,6 @@ NEAR_MISSES = {
         None,
     ),
     "a break": (changed(PER_SAMPLE, (COUNT, COUNT + "        if correct_cnt > 12: break\n")), "break"),
-    "momentum": (
-        changed(
-            PER_SAMPLE,
-            (LOWER, "        v = 0.9 * v - alpha * layer_0.T.dot(layer_1_delta)\n        weights_0_1 += v\n"),
-            ("    error, correct_cnt = (0.0, 0)\n", "    error, correct_cnt, v = 0.0, 0, np.zeros((20, 7))\n"),
-        ),
-        None,
-    ),
     "an update of a part": (changed(PER_SAMPLE, (LOWER, LOWER.replace("weights_0_1 -=", "weights_0_1[:20] -="))), None),
     "slices counted from the end": (
         changed(PER_SAMPLE, ("for i in range(len(images)):", "for i in np.arange(60) - 3:"), (COUNT, "")),

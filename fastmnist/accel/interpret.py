@@ -139,7 +139,7 @@ class Interpreter:
     def choose(self, test: ast.expr, body: list[ast.stmt], orelse: list[ast.stmt]) -> None:
         """Interpret the branch of ``if test: body`` that is taken, where the data do not decide."""
         try:
-            condition = self.eval(test)
+            condition = self.keys_of(self.eval(test))
             if condition.fixed:
                 branch = body if condition.now else orelse
             elif (truths := self.schedule(condition)) is not None:
@@ -372,6 +372,12 @@ class Interpreter:
         """Interpret an expression."""
         return self.looked_at(self.evaluated(node))
 
+    def keys_of(self, value: Value) -> Value:
+        """Count how often it matters what keys a dictionary has that outlives the iteration."""
+        if type(value.now) in _DICTIONARIES and value.path is not None:
+            self.trace.looks[id(value.now)] += 1
+        return value
+
     def looked_at(self, value: Value) -> Value:
         """Count how often a list that outlives the iteration is looked at."""
         if type(value.now) is list and value.path is not None:
@@ -392,7 +398,7 @@ class Interpreter:
             case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
                 return self.binary(ast.Mult(), Value(-1 if isinstance(sign, ast.USub) else 1), self.eval(operand))
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                value = self.eval(operand)
+                value = self.keys_of(self.eval(operand))
                 if value.fixed:
                     return Value(not value.now)
                 return self.scheduled(lambda truth, _: not truth, value, Value(None))
@@ -424,7 +430,7 @@ class Interpreter:
             case ast.Call():
                 return self.call(node)
             case ast.IfExp(test=test, body=body, orelse=orelse):
-                condition = self.eval(test)
+                condition = self.keys_of(self.eval(test))
                 if condition.fixed:
                     return self.eval(body if condition.now else orelse)
                 one, zero = self.eval(body), self.eval(orelse)
@@ -440,7 +446,7 @@ class Interpreter:
         both = (lambda a, b: a and b) if is_and else (lambda a, b: a or b)
         joined = Value(is_and)
         for part in parts:
-            value = self.eval(part)
+            value = self.keys_of(self.eval(part))
             if not value.fixed and self.schedule(value) is None:
                 raise Refused("a condition that depends on the data")
             joined = value if joined.fixed else self.scheduled(both, joined, value)
@@ -473,7 +479,7 @@ class Interpreter:
         if value.items is not None and not isinstance(value.now, slice):
             return list(value.items)
         if value.entries is not None or (value.fixed and type(value.now) in _DICTIONARIES):
-            return [Value(key) for key in value.now]
+            return [Value(key) for key in self.keys_of(value).now]
         if value.fixed and isinstance(value.now, range):
             if len(value.now) > _STEPS:
                 raise Refused("an inner loop of too many steps")
@@ -609,7 +615,7 @@ class Interpreter:
     def compare(self, op: ast.cmpop, x: Value, y: Value) -> Value:
         """Interpret a comparison."""
         if x.fixed and y.fixed:
-            return Value(_COMPARISONS[type(op)](x.now, y.now))
+            return Value(_COMPARISONS[type(op)](self.keys_of(x).now, self.keys_of(y).now))
         if isinstance(op, ast.Is | ast.IsNot) and y.fixed and y.now is None and x.schedule is None:
             return Value(isinstance(op, ast.IsNot))  # what depends on anything is not None
         if type(op) not in _MIRRORED or any(v.items or v.entries for v in (x, y)):
@@ -690,7 +696,7 @@ class Interpreter:
             ):
                 return self.append(owner, self.eval(node.args[0]))
             if type(owner.now) in _DICTIONARIES and node.func.attr in self.dictionary_methods:
-                return self.dictionary_methods[node.func.attr](self, [owner, *self.arguments(node)], {})
+                return self.dictionary_methods[node.func.attr](self, [self.keys_of(owner), *self.arguments(node)], {})
             if is_array or owner.items is not None:
                 methods = self.methods if is_array else self.list_methods if type(owner.now) is list else {}
                 method = methods.get(node.func.attr)
@@ -711,7 +717,7 @@ class Interpreter:
         except TypeError:
             known = None
         if known is not None:
-            return known(self, arguments, keywords)
+            return known(self, list(map(self.keys_of, arguments)), keywords)
         if owner is not None and type(owner.now) in (np.random.Generator, np.random.RandomState):
             assert isinstance(node.func, ast.Attribute)
             stream = self.calls.get(node.func.attr)

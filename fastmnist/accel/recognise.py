@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastmnist.accel.algebra import Algebra, Node, close, contains, walk
-from fastmnist.accel.program import Path, Refused, Scope, origins, shown
+from fastmnist.accel.program import MISSING, Path, Refused, Scope, origins, shown
 from fastmnist.accel.values import Draw, Pick, Trace, Value
 from fastmnist.spec import Logarithm
 
@@ -193,7 +193,8 @@ class _Recogniser:
                 self.finals[value.path] = value.node
         for place, value in self.trace.bindings.items():
             first = self._initial(place)
-            if first is None:
+            if first is MISSING:
+                self._check_key(place)
                 continue
             if isinstance(first, np.ndarray):
                 if self.trace.arrays[id(first)] is not value:
@@ -219,8 +220,15 @@ class _Recogniser:
         self.finals[old.path] = value.node
         return old.path
 
+    def _check_key(self, place: Path) -> None:
+        """Refuse what adds a key to a dictionary of which it has asked what keys there are."""
+        if place[0] == "item":
+            owner = self.scope.resolve(place[1])
+            if self.trace.looks[id(owner)] and place[2] not in owner:
+                raise Refused(f"the loop asks whether there is {shown(place)}, and sets it", self._line(place))
+
     def _initial(self, place: Path) -> Any:
-        """Return what the iteration found at a place that it sets; None where it never looked."""
+        """Return what the iteration found at a place that it sets; MISSING where it never looked."""
         for path, value in self.trace.reads.items():
             same = path == place
             if not same and path[0] == place[0] != "name" and path[-1] == place[-1]:
@@ -229,7 +237,7 @@ class _Recogniser:
                 raise Refused(f"a function reads {shown(place)}, which the loop sets", self._line(place))
             if same:
                 return value
-        return None
+        return MISSING
 
     def _line(self, path: Path) -> int:
         return self.trace.lines.get(path, 0)
@@ -455,7 +463,7 @@ class _Recogniser:
         wanted = {path for layer in layers for path in (layer.weights, layer.biases) if path is not None}
         if missing := wanted - set(self.finals):
             raise Refused(f"{min(map(shown, missing))} takes part, but is not updated")
-        plan.momentum, steps = self._momentum(wanted)
+        plan.momentum, steps = self._momentum(plan.arrays())
         if unknown := set(self.finals) - set(plan.arrays()):
             raise Refused(f"{min(map(shown, unknown))} is updated, but is not a weight", self._some_line(unknown))
         stream, kind, rates = self._dropout(layers)
@@ -503,20 +511,22 @@ class _Recogniser:
             self._some_line(self.finals),
         )
 
-    def _momentum(self, wanted: set[Path]) -> tuple[Momentum | None, dict[Path, Node]]:
+    def _momentum(self, wanted: list[Path]) -> tuple[Momentum | None, dict[Path, Node]]:
         """Return what the steps before leave in this one, and what it would make of the arrays without them.
 
         With ``v' = share v + c g``, a step adds ``factor v'``, or ``factor ((1 + share) v' - share v)``, Nesterov's.
         """
         algebra = self.algebra
         velocities: dict[Path, tuple[Node, float]] = {}
+        others = set(self.finals).difference(wanted)
         for path in wanted:
+            shape = self.scope.resolve(path).shape
             for term, c in algebra.terms(self.finals[path]).items():
-                if term.op == "array" and term.args[0] in set(self.finals) - wanted:
+                if term.op == "array" and term.args[0] in others and self.scope.resolve(term.args[0]).shape == shape:
                     velocities[path] = term, c
         if not velocities:
             return None, self.finals
-        if missing := wanted - set(velocities):
+        if missing := set(wanted) - set(velocities):
             raise Refused(f"{min(map(shown, missing))} has no momentum, and others have", self._some_line(wanted))
         shares = [algebra.terms(self.finals[v.args[0]]).get(v, 0.0) for v, _ in velocities.values()]
         share = shares[0]

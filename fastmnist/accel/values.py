@@ -67,7 +67,7 @@ class Trace:
 
     `unusual` are iterations that take another branch somewhere, such as each hundredth with its print; `set_before` is
     what the iteration has set by then, for each of these branches. `appended` is what lists get that outlive it,
-    `looks` how often each of them is looked at otherwise, by its id.
+    `looks` how often each of them is looked at otherwise, by its id; for a dictionary, how often its keys matter.
     """
 
     algebra: Algebra
