@@ -331,6 +331,39 @@ MOMENTUM = {
         (LOWER, LOWER.replace("weights_0_1 -= alpha *", "v1 = 0.5 * v1 +") + "        weights_0_1 -= alpha * v1\n"),
         ("for j in", "v1, v2 = np.zeros_like(weights_0_1), np.zeros_like(weights_1_2)\nfor j in"),
     ),
+    "prints between, a share and a rate for each epoch": changed(
+        with_velocities(UNDROPPED, "v = (0.5 + 0.1 * epoch) * v - 0.5 / (1 + epoch) * g; w += v"),
+        ("        x, t =", "        if n == 45: print(n, v1.sum())\n        x, t ="),
+    ),
+    "of rows that each iteration draws": changed(
+        with_velocities(UNDROPPED, _VELOCITY),
+        ("        x, t =", "        rows = np.random.choice(60, 5)\n        x, t ="),
+        ("images[n:n + 5], labels[n:n + 5]", "images[rows], labels[rows]"),
+        ("y[n:n + 5]", "y[rows]"),
+    ),
+    "samples as columns, in lists": DATA
+    + """\
+W, b = [weights_0_1.T.copy(), weights_1_2.T.copy()], [np.zeros((7, 1)), np.zeros((4, 1))]
+vW, vb = [np.zeros(w.shape) for w in W], [np.zeros((7, 1)), np.zeros((4, 1))]
+for epoch in range(3):
+    error = 0.0
+    for k in range(0, 60, 6):
+        a = [images[k:k + 6].T]
+        for l in range(2):
+            a.append(1 / (1 + np.exp(-(W[l] @ a[l] + b[l]))))
+        t = labels[k:k + 6].T
+        error += np.sum((a[2] - t) ** 2)
+        d = (a[2] - t) * a[2] * (1 - a[2])
+        for l in (1, 0):
+            old, old_b = vW[l], vb[l]
+            vW[l] = 0.8 * vW[l] - 0.3 * (d @ a[l].T / 6 + 0.01 * W[l])
+            vb[l] = 0.8 * vb[l] - 0.3 * d.sum(axis=1, keepdims=True) / 6
+            if l:
+                d = W[l].T @ d * a[l] * (1 - a[l])
+            W[l] += 1.8 * vW[l] - 0.8 * old
+            b[l] += 1.8 * vb[l] - 0.8 * old_b
+    print(epoch, error, vb[1].ravel())
+""",
     "biases, in dictionaries": DATA
     + """\
 params = {"w1": weights_0_1, "b1": np.zeros((1, 7)), "w2": weights_1_2, "b2": np.zeros((1, 4))}
