@@ -1,5 +1,6 @@
 """Single kernels against NumPy: vectors, packing, blocks, products, activations, optimisers, the compile cache."""
 
+import collections
 import copy
 import itertools
 import os
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from numba.core.typing.context import BaseContext
 
 import fastmnist
 import fastmnist as fm
@@ -301,6 +303,35 @@ def test_a_kernel_is_not_inlined_because_its_caller_is():
 
     assert outermost(1.0) == 0.25
     assert [o.fndesc.inline for kernel in (half, quarter) for o in kernel.overloads.values()] == [False, True]
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="no machine code")
+def test_inference_asks_once_what_a_call_returns(monkeypatch):
+    asked = collections.Counter()
+    resolve = BaseContext.resolve_function_type
+
+    def count(context, func, args, kws):
+        asked[func] += 1
+        return resolve(context, func, args, kws)
+
+    monkeypatch.setattr(BaseContext, "resolve_function_type", count)
+
+    @_jit.inlined
+    def half(x):
+        return x / 2
+
+    @_jit.kernel
+    def halves(x):
+        while x > 1:
+            x = half(x)
+        return half(x)
+
+    @jit
+    def outermost(x):
+        return halves(x)
+
+    assert outermost(8.0) == 0.5
+    assert asked[numba.typeof(half)] == 1
 
 
 # Packing and blocks

@@ -1,7 +1,7 @@
 """Compiling the kernels of ``fastmnist train`` in two processes: Numba uses one core, however many threads ask it to.
 
 This process compiles the training, which takes longest, another one all the rest, which leaves its machine code on
-disk. On two cores the first run waited for 15.9 s, and for 23.4 s with one process (means of 3). Should the other
+disk. On two cores the first run waited for 14.4 s, and for 20.9 s with one process (means of 3). Should the other
 process fail, this one compiles the rest when it comes to it; should this one be killed, the other ends by itself.
 """
 
