@@ -118,8 +118,12 @@ def with_penalties(*layers):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_training_agrees_with_numpy(dtype, rule, penalized):
+@pytest.mark.parametrize(
+    ("dtype", "rows_at_a_time"), [(np.float32, BATCH), (np.float64, BATCH), (np.float64, 5)], ids=str
+)
+def test_training_agrees_with_numpy(monkeypatch, rows_at_a_time, dtype, rule, penalized):
+    monkeypatch.setattr(flat, "_LARGEST_BLOCK", rows_at_a_time)
+    monkeypatch.setattr(flat, "_PART_OF_A_BATCH", rows_at_a_time)
     layers = with_penalties(*LAYERS) if penalized else LAYERS
     optimizer = spec.Optimizer(**rule)
     images, labels = make_data(dtype)
@@ -175,9 +179,13 @@ def test_copies_hold_no_memory_for_use_again():
     assert (again.params == network.params).all()
 
 
-@pytest.mark.parametrize("values", ["floats", "bytes made floats"])
+@pytest.mark.parametrize(
+    ("values", "rows_at_a_time"), [("floats", BATCH), ("bytes made floats", BATCH), ("floats", 5)], ids=str
+)
 @pytest.mark.parametrize("rule", [{"clip_norm": 0.1, "name": "adam", "decay_1": 0.9, "decay_2": 0.9}, {}], ids=str)
-def test_the_bits_depend_neither_on_threads_nor_on_calls(monkeypatch, rule, values):
+def test_the_bits_depend_neither_on_threads_nor_on_calls(monkeypatch, rows_at_a_time, rule, values):
+    monkeypatch.setattr(flat, "_LARGEST_BLOCK", rows_at_a_time)
+    monkeypatch.setattr(flat, "_PART_OF_A_BATCH", rows_at_a_time)
     monkeypatch.setattr(flat, "_PARALLEL_FROM", 0)
     monkeypatch.setattr(flat, "_TILES_PER_WORKER", 1)
     monkeypatch.setattr(flat, "_DECODED_FROM", 0)
@@ -205,9 +213,44 @@ def test_the_bits_depend_neither_on_threads_nor_on_calls(monkeypatch, rule, valu
     assert results[0] == results[1] == results[2]
 
 
-@pytest.mark.parametrize("batch_size", [1, BATCH])
+@pytest.mark.parametrize(
+    ("batch_size", "rows"),
+    [(N, 4), (20, 4), (13, 13)],
+    ids=["the last part is smaller", "the last batch has fewer parts", "no parts of one size"],
+)
+@pytest.mark.parametrize("rule", [{}, {"name": "nesterov", "decay_1": 0.8, "clip_norm": 0.15}], ids=str)
+@pytest.mark.parametrize(
+    "layers",
+    [LAYERS, LAYERS[::2], (spec.Layer(19, "tanh"), *LAYERS[1:])],
+    ids=["drawn by layer", "drawn by row", "not drawn"],
+)
+def test_a_large_batch_is_taken_in_parts(monkeypatch, layers, rule, batch_size, rows):
+    images, labels = make_data(np.float64)
+    packed, truth, steps = fm.pack(images), truth_of(labels, N, 5, np.dtype(np.float64)), -(-N // batch_size)
+    results = []
+    for largest in N, 4:
+        monkeypatch.setattr(flat, "_LARGEST_BLOCK", largest)
+        monkeypatch.setattr(flat, "_PART_OF_A_BATCH", largest)
+        network, draws = FlatNetwork(INPUTS, layers, np.dtype(np.float64)), Draws(np.random.RandomState(2))
+        network.set(*make_parameters(layers, np.float64))
+        each = np.empty((2 * steps, 5))
+        for epoch in np.split(each, 2):
+            network.train(
+                packed, truth, batch_size=batch_size, rates=np.linspace(0.1, 0.2, steps), draws=draws, each=epoch,
+                optimizer=spec.Optimizer(**rule), loss="cross_entropy",
+            )  # fmt: skip
+        results.append((network.params, each, draws.rng.random()))
+    by_layer = len(layers) > 2 and layers[0].dropout
+    assert network._block_size(batch_size, N, 1, draws) == (batch_size if by_layer else rows)
+    for whole, in_parts in zip(*results, strict=True):
+        np.testing.assert_allclose(in_parts, whole, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize(("batch_size", "rows_at_a_time"), [(1, BATCH), (BATCH, BATCH), (BATCH, 5)])
 @pytest.mark.parametrize(("threads", "seconds"), [(1, 1.0), (2, 1.0), (1, 0.0)])
-def test_each_step_has_its_totals(monkeypatch, batch_size, threads, seconds):
+def test_each_step_has_its_totals(monkeypatch, batch_size, rows_at_a_time, threads, seconds):
+    monkeypatch.setattr(flat, "_LARGEST_BLOCK", rows_at_a_time)
+    monkeypatch.setattr(flat, "_PART_OF_A_BATCH", rows_at_a_time)
     monkeypatch.setattr(flat, "_PARALLEL_FROM", 0)
     monkeypatch.setattr(flat, "_SLICE", seconds)  # of one call of the kernel
     images, labels = make_data(np.float64, n=200)

@@ -606,7 +606,7 @@ def test_optimizer_steps(dtype, optimizer):
     kernel_w, kernel_1, kernel_2 = (a.astype(dtype) for a in (w, slot_1, slot_2))
     network = flat.FlatNetwork(1, [spec.Layer(1)], np.dtype(dtype))
     constants = spec.Optimizer(optimizer, decay_1=0.9, decay_2=0.999)
-    updates = network._updates(constants, "squared_error", 1.0, np.zeros(1), 0, 1)
+    updates = network._updates(constants, "squared_error", 1.0, np.zeros(1), 1, 0, 1)
     for step in range(1, 6):
         g = random.standard_normal(48)
         kernel_g = g.astype(dtype)
@@ -633,7 +633,7 @@ def test_what_an_optimizer_remembers_is_never_subnormal(dtype, optimizer):
     slots = before.copy(), np.abs(before)
     network = flat.FlatNetwork(1, [spec.Layer(1)], np.dtype(dtype))
     constants = spec.Optimizer(optimizer, decay_1=0.9, decay_2=0.9)
-    updates = network._updates(constants, "squared_error", 1.0, np.zeros(1), 0, 1)
+    updates = network._updates(constants, "squared_error", 1.0, np.zeros(1), 1, 0, 1)
     w = np.ones_like(before)
     _optimizer_step(updates, w, np.zeros_like(w), *slots, 0.01)
     for k in {"momentum": [0], "nesterov": [0], "rmsprop": [1], "adam": [0, 1]}[optimizer]:

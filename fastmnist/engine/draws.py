@@ -34,6 +34,11 @@ class Draws:
     draw: str = "drop-below"
     epoch: int = 0
 
+    @property
+    def are_numbered(self) -> bool:
+        """Whether each draw has its number: else it comes after those before it, batch by batch, layer by layer."""
+        return isinstance(self.rng, int | np.integer)
+
     def take(
         self,
         row_0: int,
@@ -49,7 +54,7 @@ class Draws:
         They come in the order of the program replaced. `rates` are the shares dropped, one a layer; for layers of rate
         0 nothing is drawn.
         """
-        if isinstance(self.rng, int | np.integer):
+        if isinstance(self.rng, int | np.integer):  # `are_numbered`
             seed = int(self.rng)
             key = np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF)
             thresholds = np.array([max(1, int(rate * 2**32)) if rate > 0 else 0 for rate in rates], np.uint32)

@@ -67,8 +67,9 @@ class Updates(NamedTuple):
     loss: int
     loss_scale: float  # factor on the loss's gradient
     optimizer: int
-    rates: np.ndarray  # (blocks,) float64: the learning rate of each block
-    steps_before: int  # steps taken before the first block
+    rates: np.ndarray  # (steps,) float64: the learning rate of each
+    blocks_per_step: int  # whose gradients are added up, the last step's perhaps fewer; 1 if direct or repeated
+    steps_before: int  # steps taken before the first one
     decay_1: float
     decay_2: float
     epsilon: float
@@ -539,13 +540,13 @@ def _clip_norms(layers, weights, updates):
 
 
 @kernel
-def _optimize(w, n_workers, paces, b, k, t, end, layers, weights, updates):
-    """The optimiser's step after block b for worker w's parameters in layer k, see `_own_part`."""
-    rate = updates.rates[b]
+def _optimize(w, n_workers, paces, step, k, t, end, layers, weights, updates):
+    """The optimiser's step for worker w's parameters in layer k, see `_own_part`."""
+    rate = updates.rates[step]
     decay = rate * updates.weight_decay
     if updates.optimizer == ADAM:
-        step = updates.steps_before + b + 1
-        rate *= np.sqrt(1 - updates.decay_2**step) / (1 - updates.decay_1**step)
+        steps = updates.steps_before + step + 1
+        rate *= np.sqrt(1 - updates.decay_2**steps) / (1 - updates.decay_1**steps)
     for biases in range(2):
         at, n_rows, n, row_length = _own_part(w, n_workers, paces, k, t, end, layers, lanes_of(weights.params), biases)
         for row in range(n_rows):
@@ -567,7 +568,9 @@ def _work_on_rows(
     n_layers = layers.shape[0]
     n_rows = rows_of(b, blocks)
     r0, r1 = owned(n_rows, w, n_workers, paces)
-    scale = updates.loss_scale / n_rows
+    first = b - b % updates.blocks_per_step
+    rows_before = first * blocks.capacity
+    scale = updates.loss_scale / min(updates.blocks_per_step * blocks.capacity, blocks.n_rows - rows_before)
     if updates.direct:
         scale *= -updates.rates[b]
     if fresh:
@@ -597,9 +600,9 @@ def _now(n_workers):
 def train_batches(
     w, n_workers, barrier, paces, blocks, layers, weights, dropout, truth, updates, values, deltas, scores, totals
 ):
-    """One step per block, or `updates.repeats` from the same outputs; adds `score_row` of each row to totals.
+    """One step for one block or more, or `updates.repeats` for one; adds `score_row` of each row to totals.
 
-    totals (1, 5) for all blocks, or (blocks, 5) for each: those four, and each row's share of the penalties. scores
+    totals (1, 5) for all steps, or (steps, 5) for each: those four, and each row's share of the penalties. scores
     (capacity, 4) float64 is scratch.
     """
     blocks, weights, dropout = held(blocks), held(weights), held(dropout)
@@ -613,6 +616,8 @@ def train_batches(
     clips = int(updates.clip_norm > 0 or updates.global_clip_norm > 0)
     penalizes = updates.penalties.shape[0] > 0
     for b in range(n_blocks + 1):
+        last_step = (b - 1) // updates.blocks_per_step
+        steps = b > 0 and (b == n_blocks or b % updates.blocks_per_step == 0)
         for repeat in range(repeats if b > 0 else 1):
             fresh = b == 0 or repeat == repeats - 1
             started = _now(n_workers)
@@ -630,10 +635,10 @@ def train_batches(
                         _gradients(
                             b - 1, repeat, blocks, inputs_at, layers, weights, dropout, updates, values, deltas, t, end
                         )
-                        if penalizes:
+                        if penalizes and steps:
                             _penalize(w, n_workers, paces, ZERO, t, end, layers, weights, updates.penalties)
-                    if b > 0 and moves and not updates.direct:
-                        _optimize(w, n_workers, paces, b - 1, ZERO, t, end, layers, weights, updates)
+                    if steps and moves and not updates.direct:
+                        _optimize(w, n_workers, paces, last_step, ZERO, t, end, layers, weights, updates)
                     if b < n_blocks and moves and fresh:
                         inputs_at = values_at(b, blocks, w, n_workers)
                         first_layer_forward(b, blocks, inputs_at, layers, params, values, ZERO, t, end, ZERO, PARTS)
@@ -641,12 +646,12 @@ def train_batches(
                     t = end
                 if sums:
                     _upper_gradients(w, n_workers, paces, b - 1, blocks, layers, weights, updates, values, deltas)
-                for k in range(1, layers.shape[0] if b > 0 and not updates.direct else 1):
+                for k in range(1, layers.shape[0] if steps and not updates.direct else 1):
                     if penalizes and sums:
                         _penalize(w, n_workers, paces, k, ZERO, ZERO, layers, weights, updates.penalties)
                     if moves:
-                        _optimize(w, n_workers, paces, b - 1, k, ZERO, ZERO, layers, weights, updates)
-                if b > 0 and not moves:
+                        _optimize(w, n_workers, paces, last_step, k, ZERO, ZERO, layers, weights, updates)
+                if steps and not moves:
                     stopped = _now(n_workers)
                     meetings = meet(barrier, meetings, n_workers)
                     if w == 0:
@@ -663,7 +668,7 @@ def train_batches(
                 values, deltas, scores,
             )  # fmt: skip
             if fresh and w == 0:
-                at = b if totals.shape[0] > 1 else ZERO
+                at = b // updates.blocks_per_step if totals.shape[0] > 1 else ZERO
                 totals[at, 4] += rows_of(b, blocks) * _penalty(layers, params, updates.penalties)
             meetings = meet(barrier, meetings, n_workers)
             if fresh and w == 0:
