@@ -270,8 +270,10 @@ class Prepared:
     settings: dict[str, Any]
     velocities: tuple[Arrays, Arrays | None] | None = None  # what momentum has left for weights and biases
 
-    def run(self, threads: int | None, progress: Callable[[int], None] | None = None) -> engine.Totals:
-        """Train, once; what has been trained is written back even if that is interrupted."""
+    def run(
+        self, threads: int | None, progress: Callable[[int], None] | None = None, last: bool = True
+    ) -> engine.Totals:
+        """Train; what has been trained is written back even if that is interrupted. The `last` time ends all use."""
         self.network.set(self.weights, self.biases)
         if self.velocities is not None:
             self.network.set_state(1, *self.velocities)
@@ -281,7 +283,8 @@ class Prepared:
             self.network.get(self.weights, self.biases)
             if self.velocities is not None:
                 self.network.state(1, *self.velocities)
-        engine.give_back(self.network)
+        if last:
+            engine.give_back(self.network)
         return totals
 
 

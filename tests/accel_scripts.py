@@ -290,6 +290,27 @@ x_test = (np.clip(_p[y_test] * 200 + (_r.random_sample((70, 6, 6)) < .2) * 40, 0
 """
 
 # Each program, and how many of its loops are replaced.
+# Gradient descent on all samples at once.
+WHOLE_SET = (
+    DATA
+    + """\
+X, T, y, n = images, labels, np.argmax(labels, axis=1), len(images)
+w1, w2, b1, b2 = 3 * weights_0_1, 3 * weights_1_2, np.zeros((1, hidden)), np.zeros((1, 4))
+for i in range(30):
+    h = np.tanh(X @ w1 + b1)
+    z = h @ w2 + b2
+    e = np.exp(z - np.max(z, axis=1, keepdims=True))
+    p = e / np.sum(e, axis=1, keepdims=True)
+    d = (p - T) / n
+    dh = d @ w2.T * (1 - h ** 2)
+    w2 -= 0.5 * h.T @ d
+    b2 -= 0.5 * np.sum(d, axis=0, keepdims=True)
+    w1 -= 0.5 * X.T @ dh
+    b1 -= 0.5 * np.sum(dh, axis=0, keepdims=True)
+print(i, np.sum(w1), np.sum((p - T) ** 2))
+"""
+)
+
 AUTHORS = {
     "dropout, functions, sys.stdout.write, every tenth epoch": (
         """\
@@ -978,32 +999,7 @@ for epoch in range(3):
 """,
         1,
     ),
-}
-
-# Programs that are not replaced, and the reason.
-REFUSED = {
-    "float32": (
-        """\
-X = (x_train.reshape(-1, 36) / 255).astype("float32")
-Y = np.eye(10, dtype="float32")[y_train]
-np.random.seed(1)
-w1 = (np.random.randn(36, 10) * .1).astype(np.float32)
-w2 = (np.random.randn(10, 10) * .1).astype(np.float32)
-for e in range(3):
-    s = 0
-    for i in range(len(X)):
-        h = np.tanh(X[i:i+1] @ w1)
-        o = h @ w2
-        d = o - Y[i:i+1]
-        s += (d ** 2).sum()
-        dh = d @ w2.T * (1 - h ** 2)
-        w2 -= np.float32(.05) * h.T @ d
-        w1 -= np.float32(.05) * X[i:i+1].T @ dh
-    print(e, s)
-""",
-        "float32",
-    ),
-    "one iteration for the whole set": (
+    "one iteration for the whole set, samples as columns, one gradient for all biases": (
         """\
 data = np.concatenate([y_train[:, None], x_train.reshape(-1, 36)], axis=1)
 data = data.T
@@ -1035,18 +1031,62 @@ def backward_prop(Z1, A1, Z2, A2, W1, W2, X, Y):
     db1 = 1 / m * np.sum(dZ1)
     return dW1, db1, dW2, db2
 np.random.seed(2)
-W1, b1, W2, b2 = init_params()
-for i in range(30):
-    Z1, A1, Z2, A2 = forward_prop(W1, b1, W2, b2, X)
-    dW1, db1, dW2, db2 = backward_prop(Z1, A1, Z2, A2, W1, W2, X, Y)
-    W1 = W1 - .1 * dW1
-    b1 = b1 - .1 * db1
-    W2 = W2 - .1 * dW2
-    b2 = b2 - .1 * db2
-    if i % 10 == 0:
-        print("Iteration: ", i, np.sum(np.argmax(A2, 0) == Y) / Y.size)
+def gradient_descent(X, Y, alpha, iterations):
+    W1, b1, W2, b2 = init_params()
+    for i in range(iterations):
+        Z1, A1, Z2, A2 = forward_prop(W1, b1, W2, b2, X)
+        dW1, db1, dW2, db2 = backward_prop(Z1, A1, Z2, A2, W1, W2, X, Y)
+        W1 = W1 - alpha * dW1
+        b1 = b1 - alpha * db1
+        W2 = W2 - alpha * dW2
+        b2 = b2 - alpha * db2
+        if i % 10 == 0:
+            print("Iteration: ", i, np.sum(np.argmax(A2, 0) == Y) / Y.size)
+    return W1, b1, W2, b2
+W1, b1, W2, b2 = gradient_descent(X, Y, .1, 30)
 """,
-        "an argument that depends on the data",
+        1,
+    ),
+}
+
+# Programs that are not replaced, and the reason.
+REFUSED = {
+    "all samples at once, at a falling rate": (
+        WHOLE_SET.replace("-= 0.5", "-= rate")
+        .replace("for i in", "rate = 0.5\nfor i in")
+        .replace("    e =", "    rate *= 0.9\n    e ="),
+        "not the gradient",
+    ),
+    "one gradient for all biases, in batches": (
+        WHOLE_SET.replace("for i in range(30)", "for k in range(0, 60, 5)")
+        .replace("X @", "X[k:k + 5] @")
+        .replace("X.T", "X[k:k + 5].T")
+        .replace("(p - T)", "(p - T[k:k + 5])")
+        .replace("np.sum(dh, axis=0, keepdims=True)", "np.sum(dh)")
+        .replace("print(i", "print(k"),
+        "biases get the sum",
+    ),
+    "all samples at once, which change": (WHOLE_SET.replace("    e =", "    X *= 0.999\n    e ="), "a layer is not"),
+    "float32": (
+        """\
+X = (x_train.reshape(-1, 36) / 255).astype("float32")
+Y = np.eye(10, dtype="float32")[y_train]
+np.random.seed(1)
+w1 = (np.random.randn(36, 10) * .1).astype(np.float32)
+w2 = (np.random.randn(10, 10) * .1).astype(np.float32)
+for e in range(3):
+    s = 0
+    for i in range(len(X)):
+        h = np.tanh(X[i:i+1] @ w1)
+        o = h @ w2
+        d = o - Y[i:i+1]
+        s += (d ** 2).sum()
+        dh = d @ w2.T * (1 - h ** 2)
+        w2 -= np.float32(.05) * h.T @ d
+        w1 -= np.float32(.05) * X[i:i+1].T @ dh
+    print(e, s)
+""",
+        "float32",
     ),
     "absolute errors": (
         """\

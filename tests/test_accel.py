@@ -35,11 +35,13 @@ from accel_scripts import (
     REFUSED,
     REPEATED,
     TANH,
+    WHOLE_SET,
     changed,
 )
 
 from fastmnist.accel import install
 from fastmnist.accel.hooks import Hooks
+from fastmnist.accel.replace import Replacement
 from fastmnist.accel.rewrite import HOOKS
 from fastmnist.engine import packing
 
@@ -312,6 +314,82 @@ def with_velocities(program, form, **others):
     made = "y = np.argmax(labels, axis=1)\n"
     return changed(program, (made, made + "v1, v2, v3 = map(np.zeros_like, (w1, w2, w3))\n"), *updates)
 
+
+_DELTAS_OF_ALL = "    d = (p - T) / n\n"
+_SUM_OF_HIDDEN = "np.sum(dh, axis=0, keepdims=True)"
+OF_ALL_SAMPLES = {
+    "as it is": WHOLE_SET,
+    "every fifth prints": changed(
+        WHOLE_SET, (_DELTAS_OF_ALL, _DELTAS_OF_ALL + "    if i % 5 == 0: print(i, np.mean(np.argmax(p, 1) == y))\n")
+    ),
+    "lists and counts": changed(
+        WHOLE_SET,
+        ("for i in", "hits, losses, total = 0, [], 0.0\nfor i in"),
+        (
+            _DELTAS_OF_ALL,
+            _DELTAS_OF_ALL + "    losses.append(-np.mean(np.log(p[range(n), y])))\n"
+            "    hits += np.sum(np.argmax(p, axis=1) == y)\n    total += np.sum((p - T) ** 2) + 0.01 * np.sum(w1 ** 2)\n",
+        ),
+        ("w1 -= 0.5 * X.T @ dh", "w1 -= 0.5 * (X.T @ dh + 0.02 * w1)"),
+    ),
+    "new arrays, weight decay": changed(
+        WHOLE_SET,
+        ("w1 -= 0.5 * X.T @ dh", "w1 = w1 - 0.5 * (X.T @ dh + 0.02 * w1)"),
+        ("w2 -= 0.5 * ", "w2 = w2 - 0.5 * "),
+    ),
+    "one gradient for all biases of a layer": changed(WHOLE_SET, (_SUM_OF_HIDDEN, "np.sum(dh)")),
+    "one gradient for all biases of both layers": changed(
+        WHOLE_SET, (_SUM_OF_HIDDEN, "np.sum(dh)"), ("np.sum(d, axis=0, keepdims=True)", "d.sum()")
+    ),
+    "momentum": changed(
+        WHOLE_SET,
+        ("for i in", "v1, v2, c1, c2 = map(np.zeros_like, (w1, w2, b1, b2))\nfor i in"),
+        ("w2 -= 0.5 * h.T @ d\n", "v2 = 0.8 * v2 - 0.5 * h.T @ d; w2 += v2\n"),
+        ("w1 -= 0.5 * X.T @ dh\n", "v1 = 0.8 * v1 - 0.5 * X.T @ dh; w1 += v1\n"),
+        ("b2 -= 0.5 * np.sum(d, axis=0, keepdims=True)\n", "c2 = 0.8 * c2 - 0.5 * d.sum(axis=0); b2 += c2\n"),
+        (f"b1 -= 0.5 * {_SUM_OF_HIDDEN}\n", "c1 = 0.8 * c1 - 0.5 * dh.sum(axis=0); b1 += c1\n"),
+    ),
+    "dropout": changed(
+        WHOLE_SET,
+        ("    z = h", "    m = np.random.randint(2, size=h.shape); h = h * m * 2\n    z = h"),
+        ("(1 - h ** 2)", "(1 - h ** 2) * m"),
+    ),
+    "the first rows": changed(
+        WHOLE_SET,
+        ("X @ w1", "X[:50] @ w1"),
+        ("X.T", "X[:50].T"),
+        ("(p - T) / n", "(p - T[:50]) / 50\n    hits += np.sum(p.argmax(1) == y[:50])"),
+        ("for i in", "hits = 0\nfor i in"),
+        ("(p - T) **", "(p - T[:50]) **"),
+    ),
+    "bytes, class numbers, scaled and spread in each iteration": changed(
+        WHOLE_SET,
+        ("X, T,", "B, T,"),
+        ("y, n = images", "y, n = (200 * images).astype(np.uint8)"),
+        ("    h =", "    X = B / 255.0\n    T = np.eye(4)[y]\n    h ="),
+    ),
+    "class numbers, spread by their largest": changed(
+        WHOLE_SET, ("    h =", "    T = np.zeros((n, y.max() + 1))\n    T[np.arange(n), y] = 1\n    h =")
+    ),
+    "samples as columns": changed(
+        WHOLE_SET, ("X, T, y, n = images", "X, T, y, n = images.T.copy()"), ("X @", "X.T @"), ("X.T @ dh", "X @ dh")
+    ),
+    "the data change where it prints": changed(
+        WHOLE_SET,
+        (_DELTAS_OF_ALL, _DELTAS_OF_ALL + "    if i % 7 == 0: print(i); X[0] += 0.5; T[1] = T[2]\n"),
+        ("X, T, y, n = images, labels", "X, T, y, n = images.copy(), labels.copy()"),
+    ),
+    "a function, at several rates": changed(
+        WHOLE_SET,
+        ("\n    ", "\n        "),
+        ("for i in", "def train(rate, w1, w2, b1, b2):\n    for i in"),
+        ("-= 0.5", "-= rate"),
+        (
+            "print(i,",
+            "    return p, w1\nfor rate in (0.3, 0.6):\n    p, w1 = train(rate, w1, w2, b1, b2)\n    print(rate,",
+        ),
+    ),
+}
 
 _PREVIOUS = "        previous = np.argmax(layer_2)\n"
 _VELOCITY = "v = 0.9 * v - 0.5 * g; w += v"
@@ -977,6 +1055,7 @@ STYLES = {
     ),
     **{f"scores after each update: {what}": (program, loops) for what, program, loops in SCORED_AFTER},
     **{f"momentum: {how}": (program, 1 + ("test_images[i" in program)) for how, program in MOMENTUM.items()},
+    **{f"all samples at once: {how}": (program, 1) for how, program in OF_ALL_SAMPLES.items()},
     **{f"a generator of batches: {how}": (generated(*program), 1) for how, program in GENERATORS.items()},
     **{
         f"weight decay: {how}": (
@@ -1172,7 +1251,8 @@ STYLES = {
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_styles_that_are_replaced(style):
+def test_styles_that_are_replaced(style, monkeypatch):
+    monkeypatch.setattr(Replacement, "seconds_each", 0.0)  # too small to be worth it
     program, loops = STYLES[style]
     replaced, records = run_both(program)
     assert len(replaced) == loops, [(r.loop.line, r.refusal, r.refusal_line) for r in records if r.refusal]
@@ -1190,6 +1270,15 @@ def test_no_more_iterations_than_need_be_run_as_written(style, as_written):
     """Of 3 times 60, the last of each pass, those that print, and two that are verified, once."""
     record = run_both(STYLES[style][0])[0][0]
     assert record.iterations == 180 - as_written - 2
+
+
+@pytest.mark.parametrize(("seconds", "iterations"), [(0.0, 117), (1e9, 50 - 2)])
+def test_all_samples_at_once_only_where_that_is_quicker(monkeypatch, seconds, iterations):
+    """Of 120, all but two that are verified and the last; or of the first 50, after which it is looked at."""
+    monkeypatch.setattr(Replacement, "seconds_each", seconds)
+    (record,), _ = run_both(WHOLE_SET.replace("range(30)", "range(120)"))
+    assert record.iterations == iterations
+    assert ("take longer" in record.refusal) == (seconds > 0)
 
 
 NEAR_MISSES = {

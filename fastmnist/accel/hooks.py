@@ -243,9 +243,10 @@ class Hooks:
             run.replacement = self._replacement(record, scope, run.items)
             run.spans = run.replacement.spans(len(run.items), _SHORTEST - 1)
         replacement, (begin, end) = run.replacement, run.span()
-        if record.spans >= _TRIAL and record.spent > record.iterations * record.per_iteration:
+        slow = record.spans >= _TRIAL and record.spent > record.iterations * record.per_iteration
+        if slow or (record.iterations and replacement.seconds_each > record.per_iteration):
             record.in_a_row = _GIVE_UP
-            raise Refused("the kernels take longer over so few iterations at a time than the program")
+            raise Refused("the kernels take longer over so few iterations or samples at a time than the program")
         if begin > run.done:
             run.hand_out(begin)
             return

@@ -75,9 +75,13 @@ class Interpreter:
         Numbers that an earlier interpretation saw change: they are symbols, not constants.
     iterations : int
         How many there are, at most.
+    trained : set of Path, optional
+        Arrays that each iteration changes; all others are data then, of which each iteration takes all rows.
     """
 
-    def __init__(self, scope: Scope, functions: Functions, carried: set[Path], iterations: int) -> None:
+    def __init__(
+        self, scope: Scope, functions: Functions, carried: set[Path], iterations: int, trained: set[Path] | None = None
+    ) -> None:
         from fastmnist.accel.numpy_calls import CALLS, DICTIONARY_METHODS, LIST_METHODS, METHODS
 
         self.calls, self.methods = CALLS, METHODS
@@ -85,6 +89,7 @@ class Interpreter:
         self.scope = scope
         self.functions = functions
         self.carried = carried
+        self.trained = trained
         self.iterations = iterations
         self.algebra: Algebra = Algebra()
         self.trace = Trace(self.algebra, np.zeros(iterations, bool))
@@ -314,7 +319,8 @@ class Interpreter:
             if id(now) not in self.trace.arrays:
                 if type(now) is not np.ndarray or now.dtype.kind not in "biuf" or not now.dtype.isnative:
                     raise Refused(f"{shown(path)} is an array of type {type(now).__name__}, {now.dtype}")
-                node = self.algebra.leaf("array", path, shape=logical(now))
+                is_data = self.trained is not None and path not in self.trained
+                node = self.all_rows(path, now) if is_data else self.algebra.leaf("array", path, shape=logical(now))
                 self.trace.arrays[id(now)] = Value(now, node, path=path)
             return self.trace.arrays[id(now)]
         if path in self.carried:
@@ -322,6 +328,15 @@ class Interpreter:
                 raise Refused(f"{shown(path)} is a {type(now).__name__} that changes in the loop")
             return Value(now, self.algebra.leaf("carried", path, shape=(1, 1)), path=path)
         return Value(now, path=path)
+
+    def all_rows(self, path: Path, now: np.ndarray[Any, Any]) -> Node:
+        """Return the samples of data, the same in each iteration; there are more of them than inputs or classes."""
+        n, width = logical(now)
+        if now.ndim == 1:
+            return self.algebra.leaf("items", path, 0, 0, width, shape=(1, width))
+        if n < width and now.ndim == 2:
+            return self.algebra.transpose(self.algebra.leaf("rows", ("flipped", path), 0, 0, width, shape=(width, n)))
+        return self.algebra.leaf("rows", path, 0, 0, n, shape=(n, width))
 
     def name(self, name: str) -> Value:
         """Return what a name stands for."""

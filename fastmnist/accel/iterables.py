@@ -63,6 +63,11 @@ class Items:
             yield item
 
     @property
+    def is_counting(self) -> bool:
+        """Whether the items are numbers alone."""
+        return all(isinstance(leaf, range) for leaf in self._leaves)
+
+    @property
     def form(self) -> Any:
         """All but the values of the arrays."""
         return _form(self._part)

@@ -140,6 +140,8 @@ def _largest(at: Interpreter, arguments: Arguments, keywords: Keywords) -> Value
     x = arguments[0]
     if x.fixed:
         return Value(np.max(x.now, axis=axis))
+    if x.path is not None and not x.version and np.ndim(x.now) == 1 and x.now.dtype.kind in "iu":
+        return Value(at.read(("largest", x.path)))  # the number of classes, less one
     now = np.max(x.now, axis=axis, keepdims=bool(keepdims))
     return at.result(now, _reduced(at, x, at.exact(x), axis, keepdims, "largest"))
 
@@ -690,6 +692,10 @@ def index(at: Interpreter, owner: Value, key: Value) -> Value:
             if np.ndim(owner.now) == 1 and node.op == "array" and span[0]:
                 n = span[3] - span[2]
                 return at.result(now, algebra.leaf("items", node.args[0], *span[:2], n, shape=(1, n)), base=owner)
+            if np.ndim(owner.now) == 1 and node.op == "items" and not span[0]:
+                path, slope, start, _ = node.args
+                n = span[3] - span[2]
+                return at.result(now, algebra.leaf("items", path, slope, start + span[2], n, shape=(1, n)), base=owner)
             if np.ndim(owner.now) == 1 and span[3] - span[2] == node.shape[1]:
                 return at.result(now, node, base=owner)
     raise Refused("an index that is not understood")

@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 # that the loop runs over, ("local", n) for a variable of the generator that it runs over, ("function",) for what made
 # that, ("drawn",) for row numbers drawn in each iteration, ("global", path, n) for a name that the function at `path`
 # uses. Data may be derived: ("flipped", path), the transpose; ("scaled", path, c), the products with c; ("taken", path,
-# path), the rows that the second array lists; ("sliced", path, path), the same, as k:k + 1; ("eye", n), the identity.
+# path), the rows that the second array lists; ("sliced", path, path), the same, as k:k + 1; ("eye", n), the identity;
+# ("largest", path), the largest entry.
 Path: TypeAlias = tuple[Any, ...]
 
 MISSING: Any = object()
@@ -44,6 +45,7 @@ _DERIVED: dict[str, Any] = {
     "taken": lambda array, rows: array[rows],
     "sliced": _sliced,
     "eye": _eye,
+    "largest": lambda array: array.max(),
 }
 
 

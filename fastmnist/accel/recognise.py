@@ -6,7 +6,7 @@ would compute is built anew, and every value that outlives the iteration must be
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -25,14 +25,17 @@ _GRADIENTS = ("scaled", "mask", "value")
 
 @dataclass
 class Rows:
-    """Rows of an array, or numbers in it, `count` of them in each iteration, from `start` on."""
+    """Rows of an array, or numbers in it, `count` of them in each iteration, from `start` on; or always the same."""
 
     path: Path
     start: int
     count: int
+    same: bool = False
 
     def of(self, first: int, last: int) -> slice:
         """Return those of iterations `first` to `last` - 1."""
+        if self.same:
+            return slice(self.start, self.start + self.count)
         return slice(self.start + first * self.count, self.start + last * self.count)
 
 
@@ -106,7 +109,9 @@ class Plan:
     momentum: Momentum | None = None
     stream: Path | None = None
     pick: Pick | None = None  # draws the rows of each batch
+    shared: set[Path] = field(default_factory=set)  # biases that all get the sum of their layer's gradients
     logarithm: Logarithm | None = None  # of the probabilities, where an entropy is counted
+    seconds_each: float = 0.0  # that an iteration took at best, if each takes all samples
     one_hot: bool = False  # whether the counters hold for one-hot targets only
 
     @property
@@ -126,10 +131,13 @@ class Plan:
         depth = f"{len(names)} layer{'s' * (len(names) > 1)} ({', '.join(names)})"
         if self.training is None:
             return f"an evaluation, {self.images.count} sample(s) at a time, {depth}"
-        words = "one sample at a time" if self.images.count == 1 else f"batches of {self.images.count}"
+        words = "SGD, one sample at a time" if self.images.count == 1 else f"SGD, batches of {self.images.count}"
+        if self.images.same:
+            words = f"gradient descent on {self.images.count} samples"
         rates = self.training["dropout"]
         shown = rates[:1] if len(set(rates)) == 1 else rates
-        extras = ["dropout " + " and ".join(f"{rate:g}" for rate in shown)] if any(rates) else []
+        extras = ["one gradient for all biases of a layer"] if self.shared else []
+        extras += ["dropout " + " and ".join(f"{rate:g}" for rate in shown)] if any(rates) else []
         if self.training["updates_per_batch"] > 1:
             extras.append(f"{self.training['updates_per_batch']} updates per batch")
         if self.training["l2"] is not None:
@@ -138,7 +146,7 @@ class Plan:
             extras.append(f"{self.momentum.rule.replace('nesterov', 'Nesterov momentum')} {self.momentum.share:g}")
         if self.scores_after:
             extras.append("scores after each update")
-        return ", ".join([f"SGD, {words}", depth, *extras])
+        return ", ".join([words, depth, *extras])
 
 
 def collect(trace: Trace, scope: Scope) -> tuple[dict[Path, Node], dict[Path, Value], dict[Path, Path | list[Path]]]:
@@ -489,10 +497,13 @@ class _Recogniser:
             rate = self._rate(finals[-1][0], layers[-1], passes, deltas, repeats)
             if rate is None:
                 continue
-            if self._updates(layers, passes, option, deltas, rate, repeats, finals):
+            shared = self._updates(layers, passes, option, deltas, rate, repeats, finals)
+            if shared is not None:
                 if rate < 0:
                     raise Refused("the update climbs the error", self._some_line(self.finals))
-                plan.stream, plan.pick = stream, pick
+                if shared and not (plan.images.same and plan.momentum is None and not any(b for _, b in decays)):
+                    raise Refused("biases get the sum of all gradients of their layer", self._some_line(shared))
+                plan.stream, plan.pick, plan.shared = stream, pick, shared
                 twice = 2 * rate * batch  # the gradient of l2 w^2 is 2 l2 w
                 plan.training = {
                     "learning_rate": rate * batch,
@@ -599,9 +610,13 @@ class _Recogniser:
         rate: float,
         repeats: int,
         finals: list[tuple[Node, Node | None]],
-    ) -> bool:
-        """Whether SGD at this rate, built anew, is what the loop does to every weight and bias."""
+    ) -> set[Path] | None:
+        """Return None if SGD at this rate, built anew, is not what the loop does to every weight and bias.
+
+        Else the biases of which each gets the gradient of all of its layer's, added up.
+        """
         algebra = self.algebra
+        added_up: dict[int, Node] = {}
         weights = [self._array(layer.weights, layer.flipped) for layer in layers]
         biases = [None if layer.biases is None else self._biases(layer) for layer in layers]
         for _ in range(repeats):
@@ -613,13 +628,22 @@ class _Recogniser:
                 if (bias := biases[k]) is not None:
                     gradient = algebra.total(list(map(algebra.sum_rows, deltas)))
                     biases[k] = algebra.add(bias, algebra.times(rate, gradient), -1.0)
+                    gradient = algebra.total(list(map(algebra.sum, deltas)))
+                    added_up[k] = algebra.add(bias, algebra.times(rate, gradient), -1.0)
                 if k:
                     back = [algebra.matmul(delta, algebra.transpose(before[k])) for delta in deltas]
                     deltas = list(map(algebra.multiply, back, [p.derivatives[k - 1][option] for p in passes]))
-        return all(
-            close(w, final) and (b is None or (final_b is not None and close(b, final_b)))
-            for w, b, (final, final_b) in zip(weights, biases, finals, strict=True)
-        )
+        shared: set[Path] = set()
+        for k, (layer, (final, final_biases)) in enumerate(zip(layers, finals, strict=True)):
+            if not close(weights[k], final):
+                return None
+            bias = biases[k]
+            if bias is not None and final_biases is not None and not close(bias, final_biases):
+                if not close(added_up[k], final_biases):
+                    return None
+                assert layer.biases is not None
+                shared.add(layer.biases)
+        return shared
 
     def _dropout(self, layers: list[Layer]) -> tuple[Path | None, str, list[float]]:
         """Return the stream, the kind of draw, and the share dropped at each hidden layer."""
@@ -729,10 +753,10 @@ class _Recogniser:
         if not any(node.op == "equal" for node in walk(terms)):
             return
         n = outputs.shape[0]
-        best = [algebra.argmax(algebra.rows(outputs, k, k + 1)) for k in range(n)]
         for whole, each, labels in self._classes(targets, n, terms):
             yield algebra.sum(algebra.equal(algebra.argmax(outputs), whole)), labels
-            yield algebra.total(list(map(algebra.equal, best, each))), labels
+            best = [algebra.argmax(algebra.rows(outputs, k, k + 1)) for k in range(n)]
+            yield algebra.total(list(map(algebra.equal, best, each()))), labels
 
     def _entropies(
         self, outputs: Node, targets: Node, terms: list[Node]
@@ -748,11 +772,11 @@ class _Recogniser:
                 own = algebra.sum_columns(algebra.multiply(targets, outputs))
                 yield algebra.sum(algebra.multiply(targets, log(outputs))), None, False, logarithm
                 yield algebra.sum(log(own)), None, True, logarithm
-            rows = [algebra.rows(outputs, k, k + 1) for k in range(n)]
             for whole, each, labels in self._classes(targets, n, terms):
                 one_hot = targets.op != "items"
                 yield algebra.sum(log(algebra.pick(outputs, whole))), labels, one_hot, logarithm
-                yield algebra.total(list(map(log, map(algebra.pick, rows, each)))), labels, one_hot, logarithm
+                rows = [algebra.rows(outputs, k, k + 1) for k in range(n)]
+                yield algebra.total(list(map(log, map(algebra.pick, rows, each())))), labels, one_hot, logarithm
 
     def _logarithm(self, node: Node) -> tuple[Logarithm, Node]:
         """Take a logarithm apart: what kind it is, and of what."""
@@ -774,21 +798,30 @@ class _Recogniser:
             x = algebra.function("clip", x, logarithm.floor, logarithm.ceiling)
         return algebra.function("log", algebra.add(x, algebra.number(logarithm.offset)))
 
-    def _classes(self, targets: Node, n: int, terms: list[Node]) -> Iterator[tuple[Node, list[Node], Rows | None]]:
+    def _classes(
+        self, targets: Node, n: int, terms: list[Node]
+    ) -> Iterator[tuple[Node, Callable[[], list[Node]], Rows | None]]:
         """Yield the classes of n samples as they may be spelt, at once and one by one, and labels of their own."""
         algebra = self.algebra
         if targets.op != "items":
-            each = [algebra.argmax(algebra.rows(targets, k, k + 1)) for k in range(n)]
-            yield algebra.argmax(targets), each, None
-        starts: dict[Path, int] = {}
+            yield (
+                algebra.argmax(targets),
+                lambda: [algebra.argmax(algebra.rows(targets, k, k + 1)) for k in range(n)],
+                None,
+            )
+        starts: dict[tuple[Path, int], int] = {}
         for node in walk(terms):
-            if node.op == "items" and node.args[1] == n:
-                path, _, start, _ = node.args
-                starts[path] = min(start, starts.get(path, start))
-        for path, start in sorted(starts.items(), key=lambda item: item[1]):
-            whole = algebra.leaf("items", path, n, start, n, shape=(1, n))
-            each = [algebra.leaf("items", path, n, start + k, 1, shape=(1, 1)) for k in range(n)]
-            yield whole, each, Rows(path, start, n)
+            if node.op == "items" and node.args[1] in (n, 0):
+                path, slope, start, _ = node.args
+                starts[path, slope] = min(start, starts.get((path, slope), start))
+        for (path, slope), start in sorted(starts.items(), key=lambda item: item[1]):
+            items = partial(algebra.leaf, "items", path, slope)
+            whole = items(start, n, shape=(1, n))
+            yield whole, partial(_each, items, start, n), Rows(path, start, n, slope == 0)
+
+
+def _each(items: Callable[..., Node], start: int, n: int) -> list[Node]:
+    return [items(start + k, 1, shape=(1, 1)) for k in range(n)]
 
 
 def _take(rest: dict[Node, float], unit: dict[Node, float]) -> float:
@@ -830,6 +863,6 @@ def _rows_of(node: Node, samples: int) -> Rows:
     if node.op not in ("rows", "items"):
         raise Refused("rows of the data that are not understood")
     path, slope, start, count = node.args
-    if slope != count * samples or start < 0:
+    if slope not in (0, count * samples) or start < 0:
         raise Refused("the rows of the data do not follow one another, batch by batch")
-    return Rows(path if factor == 1 else ("scaled", path, factor), start, slope)
+    return Rows(path if factor == 1 else ("scaled", path, factor), start, slope or count, slope == 0)

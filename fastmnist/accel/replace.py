@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import time
 import types
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,15 +14,19 @@ from numpy.typing import NDArray
 from fastmnist.accel.interpret import Interpreter
 from fastmnist.accel.iterables import Items
 from fastmnist.accel.program import MISSING, Functions, Path, Refused, Scope, shown
-from fastmnist.accel.recognise import Appended, Counter, Plan, Rows, recognise
+from fastmnist.accel.recognise import Appended, Counter, Plan, Rows, collect, recognise
 from fastmnist.accel.repeat import Repetition, recognise_repetition
 from fastmnist.accel.values import Trace
 from fastmnist.spec import Logarithm, Optimizer
 
 if TYPE_CHECKING:
-    from fastmnist.engine import Packed
+    from fastmnist.engine import Packed, Totals
+    from fastmnist.scripts import Prepared
 
 _TOLERANCE = 1e-9
+# Arrays whose entries are all smaller agree to 1e-15: some are nothing but the rounding of larger numbers, such as the
+# sum of all deltas of a softmax, or a velocity that has come to rest.
+_SMALL = 1e-6
 # Softmax divides by sums of exponentials. While all shares are above this, no program's exponentials differ from the
 # kernels', which keep to normal numbers: no share has become 0, whose logarithm times 0 is no number.
 _LEAST_SHARE = 1e-300
@@ -32,6 +37,9 @@ _LEAST_ENTROPY = 1e-6
 # Share of an array's rows from which it is packed whole, and its rows taken in the program's order, which costs half as
 # much as gathering them: 60,000 images of MNIST are hashed in 22 ms, gathered in 80 ms, packed in 88 ms.
 _WHOLE_FROM = 1 / 4
+# Iterations in a row that are worth it if each takes all samples, which takes milliseconds: two are verified at first.
+# After so many the program gets its weights, and it is looked at who is the quicker.
+_SHORTEST_OF_ALL_ROWS, _MOST_OF_ALL_ROWS = 3, 50
 _PLAIN = (int, float, str, bool, type(None), range, np.generic)
 
 
@@ -100,8 +108,7 @@ class Replacement:
     def __init__(self, loop: ast.For, scope: Scope, functions: Functions, items: Items) -> None:
         self.verified = False
         self._items = items
-        trace = _trace(loop, scope, functions, items)
-        self.plan = _plan(trace, scope)
+        trace, self.plan = _understood(loop, scope, functions, items)
         # Counters change; what is counted may turn a float into NumPy's.
         self._kinds = {
             counter.path: {type(scope.resolve(counter.path)), counter.kind} for counter in self.plan.counters
@@ -136,10 +143,21 @@ class Replacement:
 
         The last one runs as written, and so do unusual ones.
         """
+        takes_all = isinstance(self.plan, Plan) and self.plan.images.same
+        if takes_all:
+            shortest = min(shortest, _SHORTEST_OF_ALL_ROWS)
         own = self._own[:n].copy()
         own[-1] = True
         edges = np.flatnonzero(np.diff(own, prepend=True, append=True))
-        return [(int(a), int(b)) for a, b in edges.reshape(-1, 2) if b - a >= shortest]
+        spans = [(int(a), int(b)) for a, b in edges.reshape(-1, 2) if b - a >= shortest]
+        if not takes_all:
+            return spans
+        return [(k, min(k + _MOST_OF_ALL_ROWS, b)) for a, b in spans for k in range(a, b, _MOST_OF_ALL_ROWS)]
+
+    @property
+    def seconds_each(self) -> float:
+        """Seconds that the kernels take for an iteration of all samples, 0 where it is not known, or takes others."""
+        return self.plan.seconds_each if isinstance(self.plan, Plan) else 0.0
 
     def fits(self, scope: Scope, items: Items) -> bool:
         """Whether all that the recognition relied on is as it was."""
@@ -208,15 +226,15 @@ class Replacement:
         finally:
             self._set_stream(scope, now.stream)
         worst = 0.0
-        pairs = [(path, start.arrays[path], now.arrays[path]) for path in start.arrays]
-        pairs += [(path, counters[path], now.counters[path]) for path in counters]
+        pairs = [(path, start.arrays[path], now.arrays[path], _SMALL) for path in start.arrays]
+        pairs += [(path, counters[path], now.counters[path], 1e-300) for path in counters]
         for path, values in appended.items():
             theirs = scope.resolve(path)[start.lengths[path] :]
             if list(map(type, values)) != list(map(type, theirs)):
                 raise Refused(f"{shown(path)} gets other values")
-            pairs.append((path, np.array(values, float), np.array(theirs, float)))
-        for path, ours, theirs in pairs:
-            scale = max(float(np.max(np.abs(theirs))), 1e-300)
+            pairs.append((path, np.array(values, float), np.array(theirs, float), 1e-300))
+        for path, ours, theirs, least in pairs:
+            scale = max(float(np.max(np.abs(theirs))), least)
             difference = float(np.max(np.abs(ours - theirs))) / scale
             if not difference <= _TOLERANCE:
                 raise Refused(f"{shown(path)} differs by {difference:.1e} after {last - first} iteration(s)")
@@ -321,6 +339,21 @@ class Replacement:
         return counters, appended
 
 
+def _understood(loop: ast.For, scope: Scope, functions: Functions, items: Items) -> tuple[Trace, Plan | Repetition]:
+    """Interpret one iteration, and find the plan that computes what it does."""
+    try:
+        trace = _trace(loop, scope, functions, items)
+        return trace, _plan(trace, scope)
+    except Refused as refusal:
+        if not items.is_counting:
+            raise
+        try:
+            trace = _trace_of_all_rows(loop, scope, functions, items)
+        except Refused:
+            raise refusal from None
+        return trace, recognise(trace, scope)
+
+
 def _plan(trace: Trace, scope: Scope) -> Plan | Repetition:
     try:
         return recognise(trace, scope)
@@ -329,6 +362,17 @@ def _plan(trace: Trace, scope: Scope) -> Plan | Repetition:
             return recognise_repetition(trace, scope)
         except Refused:
             raise refusal from None
+
+
+def _trace_of_all_rows(loop: ast.For, scope: Scope, functions: Functions, items: Items) -> Trace:
+    """Interpret one iteration that takes all rows of its data: what it leaves unchanged is data."""
+    trained: set[Path] = set()
+    while True:
+        trace = _trace(loop, scope, functions, items, trained)
+        changed = set(collect(trace, scope)[0])
+        if not changed - trained:
+            return trace
+        trained |= changed
 
 
 def _train_or_evaluate(
@@ -376,26 +420,46 @@ def _train_or_evaluate(
     if shares:
         truth = prepared.settings["truth"]
         prepared.settings["truth"] = truth._replace(logarithm=plan.logarithm or Logarithm(), threshold=_LEAST_SHARE)
-    if plan.appended or passes > 1:
-        prepared.settings["each"] = np.empty((passes * (last - first), 5))
     if passes > 1:
         prepared.settings["rates"][1::passes] = 0
-    totals = prepared.run(None)
+    each = np.empty((passes * (last - first), 5)) if plan.appended or plan.images.same or passes > 1 else None
+    totals = _run(plan, prepared, held, each)
     if plan.momentum is not None:
         for velocity, factor in plan.momentum.velocities.values():
             held[velocity] /= factor
-    if shares and totals.right_side != passes * targets.size:
+    if shares and totals.right_side != passes * targets.size * (last - first if plan.images.same else 1):
         raise Refused("softmax leaves the range of its exponentials")
     n = plan.images.count
-    if passes == 1 and not plan.appended:
+    if each is None:
         _require_digits(plan, totals.entropy, len(targets))
         return [_Scores(_Score(totals.squared, totals.correct, totals.entropy, totals.penalty / n), [])]
-    each = [
-        _Score(squared, int(correct), entropy, penalty / n)
-        for squared, entropy, correct, _, penalty in prepared.settings["each"].tolist()
+    scores = [
+        _Score(squared, int(correct), entropy, penalty / n) for squared, entropy, correct, _, penalty in each.tolist()
     ]
-    _require_digits(plan, min(one.entropy for one in each), n)
-    return [_scores(each[k::passes]) for k in range(passes)]
+    _require_digits(plan, min(one.entropy for one in scores), n)
+    return [_scores(scores[k::passes]) for k in range(passes)]
+
+
+def _run(plan: Plan, prepared: Prepared, trained: dict[Path, NDArray[Any]], each: NDArray[np.float64] | None) -> Totals:
+    """Train, `each` getting the scores of each step: all of them at once, or one by one if each takes all samples."""
+    from fastmnist.engine import Totals
+
+    if not plan.images.same:
+        prepared.settings["each"] = each
+        return prepared.run(None)
+    assert each is not None
+    seconds = []
+    for k in range(len(each)):
+        started = time.perf_counter()
+        before = {path: trained[path].copy() for path in plan.shared}
+        prepared.settings["each"] = each[k : k + 1]
+        prepared.run(None, last=k + 1 == len(each))
+        for path, biases in before.items():
+            trained[path][...] = biases + np.sum(trained[path] - biases)
+        seconds.append(time.perf_counter() - started)
+    plan.seconds_each = min(seconds)
+    squared, entropy, correct, right_side, penalty = each.sum(axis=0).tolist()
+    return Totals(squared, entropy, int(correct), int(right_side), penalty)
 
 
 def _layers(plan: Plan, arrays: dict[Path, NDArray[Any]]) -> tuple[list[NDArray[Any]], list[NDArray[Any]] | None]:
@@ -478,7 +542,7 @@ def _appended(item: Appended, k: int, score: _Score) -> Any:
     return slope * k + start if slope else item.plain
 
 
-def _trace(loop: ast.For, scope: Scope, functions: Functions, items: Items) -> Trace:
+def _trace(loop: ast.For, scope: Scope, functions: Functions, items: Items, trained: set[Path] | None = None) -> Trace:
     """Interpret one iteration, until it is known which numbers change from one to the next."""
     # A guess that saves a second interpretation: the first finds what is missing here, and what does not change.
     carried: set[Path] = {
@@ -491,7 +555,7 @@ def _trace(loop: ast.For, scope: Scope, functions: Functions, items: Items) -> T
     }
     guessed = True
     while True:
-        interpreter = Interpreter(scope, functions, carried, len(items))
+        interpreter = Interpreter(scope, functions, carried, len(items), trained)
         interpreter.assign(loop.target, items.value(interpreter))
         interpreter.run(loop.body)
         trace = interpreter.trace
