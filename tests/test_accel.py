@@ -332,6 +332,26 @@ OF_ALL_SAMPLES = {
         ),
         ("w1 -= 0.5 * X.T @ dh", "w1 -= 0.5 * (X.T @ dh + 0.02 * w1)"),
     ),
+    "scores after each update": changed(
+        WHOLE_SET,
+        ("for i in", "before, after, hits = [], [], 0\nfor i in"),
+        (_DELTAS_OF_ALL, _DELTAS_OF_ALL + "    before.append(np.sum((p - T) ** 2))\n"),
+        (
+            "print(i",
+            "    f = np.exp(np.tanh(X @ w1 + b1) @ w2 + b2); f = f / np.sum(f, axis=1, keepdims=True)\n"
+            "    after.append(-np.sum(T * np.log(f))); hits += np.sum(np.argmax(f, axis=1) == y)\nprint(i",
+        ),
+    ),
+    "the same, one gradient for all biases of a layer": changed(
+        WHOLE_SET,
+        (_SUM_OF_HIDDEN, "np.sum(dh)"),
+        ("for i in", "after = []\nfor i in"),
+        (
+            "print(i",
+            "    f = np.exp(np.tanh(X @ w1 + b1) @ w2 + b2); f = f / np.sum(f, axis=1, keepdims=True)\n"
+            "    after.append(-np.sum(T * np.log(f)))\n    if i % 9 == 0: print(i, after[-1])\nprint(i",
+        ),
+    ),
     "new arrays, weight decay": changed(
         WHOLE_SET,
         ("w1 -= 0.5 * X.T @ dh", "w1 = w1 - 0.5 * (X.T @ dh + 0.02 * w1)"),

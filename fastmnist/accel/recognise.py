@@ -755,8 +755,11 @@ class _Recogniser:
         n = outputs.shape[0]
         for whole, each, labels in self._classes(targets, n, terms):
             yield algebra.sum(algebra.equal(algebra.argmax(outputs), whole)), labels
-            best = [algebra.argmax(algebra.rows(outputs, k, k + 1)) for k in range(n)]
-            yield algebra.total(list(map(algebra.equal, best, each()))), labels
+            yield algebra.total(list(map(algebra.equal, self._best(outputs), each()))), labels
+
+    def _best(self, x: Node) -> list[Node]:
+        algebra = self.algebra
+        return [algebra.argmax(algebra.rows(x, k, k + 1)) for k in range(x.shape[0])]
 
     def _entropies(
         self, outputs: Node, targets: Node, terms: list[Node]
@@ -804,11 +807,7 @@ class _Recogniser:
         """Yield the classes of n samples as they may be spelt, at once and one by one, and labels of their own."""
         algebra = self.algebra
         if targets.op != "items":
-            yield (
-                algebra.argmax(targets),
-                lambda: [algebra.argmax(algebra.rows(targets, k, k + 1)) for k in range(n)],
-                None,
-            )
+            yield algebra.argmax(targets), partial(self._best, targets), None
         starts: dict[tuple[Path, int], int] = {}
         for node in walk(terms):
             if node.op == "items" and node.args[1] in (n, 0):

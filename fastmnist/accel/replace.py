@@ -402,7 +402,8 @@ def _train_or_evaluate(
     truths = targets + _TRACE_OF_A_TARGET if shares else targets
     if order is not None:
         truths = _spread(truths, order, len(images))
-    passes = 2 if plan.scores_after else 1
+    takes_all = plan.images.same
+    passes = 2 if plan.scores_after and not takes_all else 1
     if passes > 1:
         # Each batch twice, the second time at a rate of 0: it scores what the first one has updated.
         batches = np.arange(len(images)) if order is None else order
@@ -422,12 +423,18 @@ def _train_or_evaluate(
         prepared.settings["truth"] = truth._replace(logarithm=plan.logarithm or Logarithm(), threshold=_LEAST_SHARE)
     if passes > 1:
         prepared.settings["rates"][1::passes] = 0
-    each = np.empty((passes * (last - first), 5)) if plan.appended or plan.images.same or passes > 1 else None
-    totals = _run(plan, prepared, held, each)
+    # Where each iteration takes all samples, scores after an update are those before the next.
+    steps = passes * (last - first) + (takes_all and plan.scores_after)
+    each = np.empty((steps, 5)) if plan.appended or takes_all or passes > 1 else None
+    if takes_all and each is not None:
+        totals = _train_one_by_one(plan, prepared, held, each, last - first)
+    else:
+        prepared.settings["each"] = each
+        totals = prepared.run(None)
     if plan.momentum is not None:
         for velocity, factor in plan.momentum.velocities.values():
             held[velocity] /= factor
-    if shares and totals.right_side != passes * targets.size * (last - first if plan.images.same else 1):
+    if shares and totals.right_side != targets.size * (steps if takes_all else passes):
         raise Refused("softmax leaves the range of its exponentials")
     n = plan.images.count
     if each is None:
@@ -437,22 +444,24 @@ def _train_or_evaluate(
         _Score(squared, int(correct), entropy, penalty / n) for squared, entropy, correct, _, penalty in each.tolist()
     ]
     _require_digits(plan, min(one.entropy for one in scores), n)
+    if takes_all:
+        return [_scores(scores[: last - first]), _scores(scores[steps - (last - first) :])]
     return [_scores(scores[k::passes]) for k in range(passes)]
 
 
-def _run(plan: Plan, prepared: Prepared, trained: dict[Path, NDArray[Any]], each: NDArray[np.float64] | None) -> Totals:
-    """Train, `each` getting the scores of each step: all of them at once, or one by one if each takes all samples."""
+def _train_one_by_one(
+    plan: Plan, prepared: Prepared, trained: dict[Path, NDArray[Any]], each: NDArray[np.float64], n: int
+) -> Totals:
+    """Train for n steps that take all samples; `each` gets the scores of each, and of one more if it has the room."""
     from fastmnist.engine import Totals
 
-    if not plan.images.same:
-        prepared.settings["each"] = each
-        return prepared.run(None)
-    assert each is not None
     seconds = []
     for k in range(len(each)):
         started = time.perf_counter()
         before = {path: trained[path].copy() for path in plan.shared}
         prepared.settings["each"] = each[k : k + 1]
+        if k == n:
+            prepared.settings["rates"][:] = 0
         prepared.run(None, last=k + 1 == len(each))
         for path, biases in before.items():
             trained[path][...] = biases + np.sum(trained[path] - biases)
