@@ -9,7 +9,7 @@ import fastmnist
 
 _SCRIPT = {"relu_gradient": "straight-through"}
 _KERAS = {"learning_rate": 0.01, "batch_size": 200, "output": "softmax"}
-# Row A is row B on a thousand images. E-dense has no input that is zero.
+# Row A is row B on a thousand images. E-dense has no input that is zero, E-whole but one batch.
 ROWS = {
     "A": ((784, 40, 10), "float64", {"learning_rate": 0.005, **_SCRIPT}),
     "B": ((784, 40, 10), "float64", {"learning_rate": 0.005, **_SCRIPT}),
@@ -21,6 +21,7 @@ ROWS = {
     ),
     "E": ((784, 400, 20, 10), "float32", _KERAS),
     "E-dense": ((784, 400, 20, 10), "float32", _KERAS),
+    "E-whole": ((784, 400, 20, 10), "float32", {**_KERAS, "batch_size": 10_000}),
 }
 
 
