@@ -54,7 +54,7 @@ class Draws:
         They come in the order of the program replaced. `rates` are the shares dropped, one a layer; for layers of rate
         0 nothing is drawn.
         """
-        if isinstance(self.rng, int | np.integer):  # `are_numbered`
+        if isinstance(self.rng, int | np.integer):
             seed = int(self.rng)
             key = np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF)
             thresholds = np.array([max(1, int(rate * 2**32)) if rate > 0 else 0 for rate in rates], np.uint32)

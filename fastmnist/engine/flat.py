@@ -322,7 +322,11 @@ class FlatNetwork:
         return Totals(squared, entropy, int(correct), int(right_side), penalty)
 
     def _block_size(self, batch_size: int, n_samples: int, repeats: int, draws: Draws | None) -> int:
-        """Return how many rows of a batch the kernel takes at a time: all of them, unless the batch is large."""
+        """Return how many rows of a batch the kernel takes at a time: all of them, unless the batch is large.
+
+        All even then, if the blocks of each batch would not be of one size, if updates are repeated, or if a stream's
+        draws are made for the whole batch, layer by layer.
+        """
         drops = any(layer.dropout for layer in self.layers)
         by_layer = drops and draws is not None and not draws.are_numbered and len(self.layers) > 2
         if batch_size <= _LARGEST_BLOCK or repeats > 1 or by_layer:

@@ -556,6 +556,13 @@ def _optimize(w, n_workers, paces, step, k, t, end, layers, weights, updates):
             )  # fmt: skip
 
 
+@inlined
+def _rows_of_step(b, blocks, updates):
+    """Rows of all blocks whose gradients are added to block b's."""
+    n_rows = updates.blocks_per_step * blocks.capacity
+    return min(n_rows, blocks.n_rows - b // updates.blocks_per_step * n_rows)
+
+
 @kernel
 def _work_on_rows(
     w, n_workers, paces, b, fresh, blocks, layers, params, dropout, truth, updates, values, deltas, scores
@@ -568,9 +575,7 @@ def _work_on_rows(
     n_layers = layers.shape[0]
     n_rows = rows_of(b, blocks)
     r0, r1 = owned(n_rows, w, n_workers, paces)
-    first = b - b % updates.blocks_per_step
-    rows_before = first * blocks.capacity
-    scale = updates.loss_scale / min(updates.blocks_per_step * blocks.capacity, blocks.n_rows - rows_before)
+    scale = updates.loss_scale / _rows_of_step(b, blocks, updates)
     if updates.direct:
         scale *= -updates.rates[b]
     if fresh:
@@ -667,9 +672,9 @@ def train_batches(
                 w, n_workers, paces, b if fresh else b - 1, fresh, blocks, layers, params, dropout, truth, updates,
                 values, deltas, scores,
             )  # fmt: skip
-            if fresh and w == 0:
-                at = b // updates.blocks_per_step if totals.shape[0] > 1 else ZERO
-                totals[at, 4] += rows_of(b, blocks) * _penalty(layers, params, updates.penalties)
+            at = b // updates.blocks_per_step if totals.shape[0] > 1 else ZERO
+            if fresh and w == 0 and b % updates.blocks_per_step == 0:
+                totals[at, 4] += _rows_of_step(b, blocks, updates) * _penalty(layers, params, updates.penalties)
             meetings = meet(barrier, meetings, n_workers)
             if fresh and w == 0:
                 for r in range(rows_of(b, blocks)):
