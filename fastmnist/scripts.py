@@ -273,7 +273,10 @@ class Prepared:
     def run(
         self, threads: int | None, progress: Callable[[int], None] | None = None, last: bool = True
     ) -> engine.Totals:
-        """Train; what has been trained is written back even if that is interrupted. The `last` time ends all use."""
+        """Train; what has been trained is written back even if that is interrupted.
+
+        The `last` time, the network's memory is left to whoever comes next.
+        """
         self.network.set(self.weights, self.biases)
         if self.velocities is not None:
             self.network.set_state(1, *self.velocities)

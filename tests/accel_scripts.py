@@ -289,7 +289,6 @@ x_train = (np.clip(_p[y_train] * 200 + (_r.random_sample((240, 6, 6)) < .2) * 40
 x_test = (np.clip(_p[y_test] * 200 + (_r.random_sample((70, 6, 6)) < .2) * 40, 0, 255)).astype(np.uint8)
 """
 
-# Each program, and how many of its loops are replaced.
 # Gradient descent on all samples at once.
 WHOLE_SET = (
     DATA
@@ -311,6 +310,7 @@ print(i, np.sum(w1), np.sum((p - T) ** 2))
 """
 )
 
+# Each program, and how many of its loops are replaced.
 AUTHORS = {
     "dropout, functions, sys.stdout.write, every tenth epoch": (
         """\
@@ -1065,6 +1065,18 @@ REFUSED = {
         .replace("np.sum(dh, axis=0, keepdims=True)", "np.sum(dh)")
         .replace("print(i", "print(k"),
         "biases get the sum",
+    ),
+    "all samples at once, fewer than inputs": (
+        WHOLE_SET.replace("images, labels, np", "images[:15], labels[:15], np")
+        .replace("labels, axis", "labels[:15], axis")
+        .replace("len(images)", "15"),
+        "rows of the data",
+    ),
+    "one gradient for all biases, which are one number": (
+        WHOLE_SET.replace("np.sum(dh, axis=0, keepdims=True)", "np.sum(dh)").replace(
+            "np.zeros((1, hidden))", "np.zeros((1, 1))"
+        ),
+        "'b1' has not one entry",
     ),
     "all samples at once, which change": (WHOLE_SET.replace("    e =", "    X *= 0.999\n    e ="), "a layer is not"),
     "float32": (

@@ -327,7 +327,7 @@ OF_ALL_SAMPLES = {
         ("for i in", "hits, losses, total = 0, [], 0.0\nfor i in"),
         (
             _DELTAS_OF_ALL,
-            _DELTAS_OF_ALL + "    losses.append(-np.mean(np.log(p[range(n), y])))\n"
+            _DELTAS_OF_ALL + "    losses.append(-np.mean(np.log(p[np.arange(n), y])))\n"
             "    hits += np.sum(np.argmax(p, axis=1) == y)\n    total += np.sum((p - T) ** 2) + 0.01 * np.sum(w1 ** 2)\n",
         ),
         ("w1 -= 0.5 * X.T @ dh", "w1 -= 0.5 * (X.T @ dh + 0.02 * w1)"),
@@ -359,7 +359,10 @@ OF_ALL_SAMPLES = {
     ),
     "one gradient for all biases of a layer": changed(WHOLE_SET, (_SUM_OF_HIDDEN, "np.sum(dh)")),
     "one gradient for all biases of both layers": changed(
-        WHOLE_SET, (_SUM_OF_HIDDEN, "np.sum(dh)"), ("np.sum(d, axis=0, keepdims=True)", "d.sum()")
+        WHOLE_SET,
+        (_SUM_OF_HIDDEN, "np.sum(dh)"),
+        ("np.sum(d, axis=0, keepdims=True)", "d.sum()"),
+        ("np.zeros((1, 4))", "np.ones((1, 4))"),
     ),
     "momentum": changed(
         WHOLE_SET,
@@ -1292,13 +1295,38 @@ def test_no_more_iterations_than_need_be_run_as_written(style, as_written):
     assert record.iterations == 180 - as_written - 2
 
 
-@pytest.mark.parametrize(("seconds", "iterations"), [(0.0, 117), (1e9, 50 - 2)])
+@pytest.mark.parametrize(("seconds", "iterations"), [(0.0, 120 - 2 - 3), (1e9, 50 - 2 - 1)])
 def test_all_samples_at_once_only_where_that_is_quicker(monkeypatch, seconds, iterations):
-    """Of 120, all but two that are verified and the last; or of the first 50, after which it is looked at."""
+    """All but two that are verified, each 50th, and the last; or only the first 50, after which it is looked at."""
     monkeypatch.setattr(Replacement, "seconds_each", seconds)
     (record,), _ = run_both(WHOLE_SET.replace("range(30)", "range(120)"))
     assert record.iterations == iterations
     assert ("take longer" in record.refusal) == (seconds > 0)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no signals")
+def test_what_a_signal_handler_raises_reaches_the_program(monkeypatch):
+    run_kernels = Replacement.execute
+
+    def interrupted(*args):
+        signal.raise_signal(signal.SIGTERM)
+        return run_kernels(*args)
+
+    monkeypatch.setattr(Replacement, "execute", interrupted)
+    before = signal.getsignal(signal.SIGTERM)
+    program = changed(
+        WHOLE_SET,
+        ("for i in", "try:\n  for i in"),
+        ("\n    ", "\n      "),
+        ("print(i", "except TimeoutError:\n    out = np.array([i])\nprint(i"),
+    )
+    program = "import signal\ndef late(*args):\n    raise TimeoutError\nsignal.signal(signal.SIGTERM, late)\n" + program
+    try:
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            _, names, _, _ = execute(program, replaced=True)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert names["out"] == 1
 
 
 NEAR_MISSES = {

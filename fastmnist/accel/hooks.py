@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import math
+import signal
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -82,6 +85,7 @@ class _Run:
     is_pending: bool = False
     is_last: bool = False
     is_replaced: bool = False
+    quickest: float = math.inf  # seconds of an iteration as written
     values: dict[str, Any] = field(default_factory=dict)
 
     def span(self) -> tuple[int, int]:
@@ -112,6 +116,7 @@ class _Run:
             started, now = now, time.perf_counter()
             if compared or not self.record.loop.inside:
                 self.record.note_iteration(now - started)
+                self.quickest = min(self.quickest, now - started)
             if compared and now - began > _SLOW:
                 break
         self.is_pending = False
@@ -201,6 +206,8 @@ class Hooks:
             self._refuse(record, refusal.reason, refusal.line)
             return None
         except Exception as error:  # whatever goes wrong here, the program itself may well go on
+            if _is_from_a_signal(error):
+                raise
             self._refuse(record, f"it could not be analysed ({type(error).__name__}: {error})", 0)
             return None
 
@@ -219,6 +226,8 @@ class Hooks:
         try:
             self._advance(run, frame)
         except Exception as error:  # the data may be such that the program itself stops, in an iteration to come
+            if _is_from_a_signal(error):
+                raise
             refused = error if isinstance(error, Refused) else Refused(f"{type(error).__name__}: {error}")
             self._refuse(record, refused.reason, refused.line)
             self._known.pop(number, None)
@@ -243,10 +252,11 @@ class Hooks:
             run.replacement = self._replacement(record, scope, run.items)
             run.spans = run.replacement.spans(len(run.items), _SHORTEST - 1)
         replacement, (begin, end) = run.replacement, run.span()
-        slow = record.spans >= _TRIAL and record.spent > record.iterations * record.per_iteration
-        if slow or (record.iterations and replacement.seconds_each > record.per_iteration):
+        if record.spans >= _TRIAL and record.spent > record.iterations * record.per_iteration:
             record.in_a_row = _GIVE_UP
-            raise Refused("the kernels take longer over so few iterations or samples at a time than the program")
+            raise Refused("the kernels take longer over so few iterations at a time than the program")
+        if run.is_replaced and replacement.seconds_each > run.quickest:
+            raise Refused("the kernels take longer over so few samples than the program")
         if begin > run.done:
             run.hand_out(begin)
             return
@@ -350,6 +360,12 @@ class Hooks:
         record.refusal, record.refusal_line = reason, line or record.loop.line
         level = 1 if record.refused_entries == 1 and record.loop.multiplies else 2
         self.say(level, f"{record.loop.where}: runs as written: {reason} (line {record.refusal_line})")
+
+
+def _is_from_a_signal(error: Exception) -> bool:
+    """Whether a handler of the program's has raised this, as one that sets a limit to the time."""
+    handlers = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()}
+    return any(frame.f_code in handlers for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _compiling() -> float:

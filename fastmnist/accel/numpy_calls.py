@@ -675,9 +675,11 @@ def index(at: Interpreter, owner: Value, key: Value) -> Value:
             return at.result(owner.now[...], node, base=owner)
         case [None, *rest] if parts[0].fixed and rest in ([], [_FULL]) and np.ndim(owner.now) == 1:
             return at.result(owner.now[None], node, base=owner)
-        case [s, None] if s == _FULL and parts[1].fixed and np.ndim(owner.now) == 1:
+        case [slice(start=None, stop=None), None] if parts[1].fixed and np.ndim(owner.now) == 1:
             return at.result(owner.now[:, None], algebra.transpose(node), base=owner)
-        case [s, _] if s == _FULL and np.ndim(owner.now) == 2 and (columns := _span(at, parts[1], node.shape[1])):
+        case [slice(start=None, stop=None), _] if np.ndim(owner.now) == 2 and (
+            columns := _span(at, parts[1], node.shape[1])
+        ):
             flipped = _rows(at, algebra.transpose(node), columns, owner)
             now = owner.now[:, columns[2] : columns[3]]
             now = now[:, 0] if not isinstance(parts[1].now, slice) else now

@@ -317,6 +317,8 @@ class _Recogniser:
     def _samples_one_by_one(self, inputs: Node) -> int:
         """Return how many samples each iteration takes apart from one another; 1 where a batch is one matrix."""
         _, node = self.algebra.scaled(inputs)
+        if node.op != "rows":
+            raise Refused("rows of the data that are not understood")
         path, slope, _, count = node.args
         rows = [n.args for n in walk(self.finals.values()) if n.op == "rows"]
         starts = {start for p, s, start, c in rows if (p, s, c) == (path, slope, count)}
@@ -463,6 +465,9 @@ class _Recogniser:
             for path in (layer.weights, layer.biases):
                 if path is not None and self.scope.resolve(path).dtype != np.float64:
                     raise Refused(f"{shown(path)} is not float64, and other types would round differently")
+            units = self._array(layer.weights, layer.flipped).shape[1]
+            if layer.biases is not None and self.scope.resolve(layer.biases).size != units:
+                raise Refused(f"{shown(layer.biases)} has not one entry for each of {units} units")
 
     # Training
 

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from fastmnist.scripts import Prepared
 
 _TOLERANCE = 1e-9
-# Arrays whose entries are all smaller agree to 1e-15: some are nothing but the rounding of larger numbers, such as the
-# sum of all deltas of a softmax, or a velocity that has come to rest.
-_SMALL = 1e-6
 # Softmax divides by sums of exponentials. While all shares are above this, no program's exponentials differ from the
 # kernels', which keep to normal numbers: no share has become 0, whose logarithm times 0 is no number.
 _LEAST_SHARE = 1e-300
@@ -38,8 +35,9 @@ _LEAST_ENTROPY = 1e-6
 # much as gathering them: 60,000 images of MNIST are hashed in 22 ms, gathered in 80 ms, packed in 88 ms.
 _WHOLE_FROM = 1 / 4
 # Iterations in a row that are worth it if each takes all samples, which takes milliseconds: two are verified at first.
-# After so many the program gets its weights, and it is looked at who is the quicker.
-_SHORTEST_OF_ALL_ROWS, _MOST_OF_ALL_ROWS = 3, 50
+# After so many one runs as written: the program has all that belongs to it, should it be stopped, and it is seen who is
+# the quicker.
+_SHORTEST_OF_ALL_ROWS, _MOST_OF_ALL_ROWS = 3, 49
 _PLAIN = (int, float, str, bool, type(None), range, np.generic)
 
 
@@ -152,7 +150,7 @@ class Replacement:
         spans = [(int(a), int(b)) for a, b in edges.reshape(-1, 2) if b - a >= shortest]
         if not takes_all:
             return spans
-        return [(k, min(k + _MOST_OF_ALL_ROWS, b)) for a, b in spans for k in range(a, b, _MOST_OF_ALL_ROWS)]
+        return [(k, min(k + _MOST_OF_ALL_ROWS, b)) for a, b in spans for k in range(a, b, _MOST_OF_ALL_ROWS + 1)]
 
     @property
     def seconds_each(self) -> float:
@@ -226,15 +224,15 @@ class Replacement:
         finally:
             self._set_stream(scope, now.stream)
         worst = 0.0
-        pairs = [(path, start.arrays[path], now.arrays[path], _SMALL) for path in start.arrays]
-        pairs += [(path, counters[path], now.counters[path], 1e-300) for path in counters]
+        pairs = [(path, start.arrays[path], now.arrays[path]) for path in start.arrays]
+        pairs += [(path, counters[path], now.counters[path]) for path in counters]
         for path, values in appended.items():
             theirs = scope.resolve(path)[start.lengths[path] :]
             if list(map(type, values)) != list(map(type, theirs)):
                 raise Refused(f"{shown(path)} gets other values")
-            pairs.append((path, np.array(values, float), np.array(theirs, float), 1e-300))
-        for path, ours, theirs, least in pairs:
-            scale = max(float(np.max(np.abs(theirs))), least)
+            pairs.append((path, np.array(values, float), np.array(theirs, float)))
+        for path, ours, theirs in pairs:
+            scale = max(float(np.max(np.abs(theirs))), 1e-300)
             difference = float(np.max(np.abs(ours - theirs))) / scale
             if not difference <= _TOLERANCE:
                 raise Refused(f"{shown(path)} differs by {difference:.1e} after {last - first} iteration(s)")
@@ -340,16 +338,21 @@ class Replacement:
 
 
 def _understood(loop: ast.For, scope: Scope, functions: Functions, items: Items) -> tuple[Trace, Plan | Repetition]:
-    """Interpret one iteration, and find the plan that computes what it does."""
+    """Interpret one iteration, and find the plan that computes what it does.
+
+    If that fails, and the iterations are mere numbers, each of them may take all samples.
+    """
+    trained: set[Path] = set()
     try:
         trace = _trace(loop, scope, functions, items)
+        trained = set(collect(trace, scope)[0])
         return trace, _plan(trace, scope)
     except Refused as refusal:
         if not items.is_counting:
             raise
         try:
-            trace = _trace_of_all_rows(loop, scope, functions, items)
-        except Refused:
+            trace = _trace_of_all_rows(loop, scope, functions, items, trained)
+        except Refused:  # no, it does not: the reason is the first one
             raise refusal from None
         return trace, recognise(trace, scope)
 
@@ -364,9 +367,11 @@ def _plan(trace: Trace, scope: Scope) -> Plan | Repetition:
             raise refusal from None
 
 
-def _trace_of_all_rows(loop: ast.For, scope: Scope, functions: Functions, items: Items) -> Trace:
-    """Interpret one iteration that takes all rows of its data: what it leaves unchanged is data."""
-    trained: set[Path] = set()
+def _trace_of_all_rows(loop: ast.For, scope: Scope, functions: Functions, items: Items, trained: set[Path]) -> Trace:
+    """Interpret one iteration that takes all rows of its data, which is all that it leaves unchanged.
+
+    `trained` are arrays that it is known to change.
+    """
     while True:
         trace = _trace(loop, scope, functions, items, trained)
         changed = set(collect(trace, scope)[0])
